@@ -1,0 +1,20 @@
+import { defineConfig } from 'tsup';
+
+/**
+ * The one place that knows how a package becomes JavaScript.
+ * `tsc` writes the declarations into the same `dist`, possibly at the same time: nothing is cleaned.
+ */
+export const build = (entry: string[]): ReturnType<typeof defineConfig> =>
+  defineConfig({
+    entry,
+    format: ['esm'],
+    target: 'es2022',
+    platform: 'neutral',
+    tsconfig: 'tsconfig.build.json',
+    sourcemap: true,
+    dts: false,
+    clean: false,
+    silent: true,
+    removeNodeProtocol: false,
+    skipNodeModulesBundle: true,
+  });

@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config';
+
+/** Every package's `vitest.config.ts` is this; a package that needs more merges into it. */
+export const shared = defineConfig({
+  test: {
+    include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+    passWithNoTests: true,
+    // Several packages test at once on small machines.
+    testTimeout: 20_000,
+    reporters: ['default', 'json'],
+    outputFile: { json: '.vitest/report.json' },
+  },
+});
