@@ -1,0 +1,101 @@
+// Every ```js block of every README runs as it stands, and prints the ```text block below it.
+import { execFile } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, test } from 'vitest';
+
+/** Packages whose README has no example yet. One that has an example must leave this list. */
+const withoutExampleYet: readonly string[] = [
+  'base',
+  'memory',
+  'tce',
+  'hcall',
+  'virtio',
+  'guest',
+  'qemu',
+  'trace',
+  'machine',
+  'recordings',
+];
+
+interface Example {
+  line: number;
+  code: string;
+  /** What it must print, where the README says so. */
+  output: string | undefined;
+}
+
+const root = join(import.meta.dirname, '../../..');
+const packages = readdirSync(join(root, 'packages')).filter((name) =>
+  existsSync(join(root, 'packages', name, 'package.json')),
+);
+const folders = [
+  root,
+  join(root, 'apps/cli'),
+  ...packages.map((name) => join(root, 'packages', name)),
+];
+
+/** The fenced `js` blocks, each with the `text` block that directly follows it. */
+function parseExamples(markdown: string): Example[] {
+  const fence = /^```js\n(.*?)^```\n(?:\n?^```text\n(.*?)^```$)?/gms;
+  return [...markdown.matchAll(fence)].map((match) => ({
+    line: markdown.slice(0, match.index).split('\n').length,
+    code: match[1] ?? '',
+    output: match[2],
+  }));
+}
+
+/** Runs the code from a file in `folder`, so that it imports packages by name as a user does. */
+async function run(folder: string, { code, line }: Example): Promise<string> {
+  const file = join(folder, `.readme-example-${process.pid}-${line}.mjs`);
+  writeFileSync(file, code);
+  try {
+    const { stdout } = await promisify(execFile)(process.execPath, [file], { cwd: folder });
+    return stdout;
+  } finally {
+    rmSync(file, { force: true });
+  }
+}
+
+describe.each(folders.map((folder) => [relative(root, join(folder, 'README.md')), folder]))(
+  '%s',
+  (_, folder) => {
+    const path = join(folder, 'README.md');
+    const examples = existsSync(path) ? parseExamples(readFileSync(path, 'utf8')) : [];
+    for (const example of examples) {
+      test(`the example on line ${example.line} runs`, async () => {
+        const stdout = await run(folder, example);
+        if (example.output !== undefined) expect(stdout).toBe(example.output);
+      });
+    }
+  },
+);
+
+test.each(packages)('the README of %s has an example, or is known to have none yet', (name) => {
+  const examples = parseExamples(readFileSync(join(root, 'packages', name, 'README.md'), 'utf8'));
+  expect(examples.length > 0).toBe(!withoutExampleYet.includes(name));
+});
+
+test('the list of READMEs without an example names packages that exist', () => {
+  expect(packages).toEqual(expect.arrayContaining([...withoutExampleYet]));
+});
+
+describe('parsing', () => {
+  test('a block, and the output right below it', () => {
+    const markdown =
+      'a\n\n```js\nf();\n```\n\n```text\n1\n2\n```\n\n```js\ng();\n```\nb\n```text\n3\n```\n';
+    expect(parseExamples(markdown)).toEqual([
+      { line: 3, code: 'f();\n', output: '1\n2\n' },
+      { line: 12, code: 'g();\n', output: undefined },
+    ]);
+  });
+
+  test('other blocks are left alone', () => {
+    expect(parseExamples('```ts\nf();\n```\n\n```jsonc\n{}\n```\n')).toEqual([]);
+  });
+});
+
+test('code that throws fails', async () => {
+  await expect(run(root, { line: 0, code: 'throw new Error("no")', output: '' })).rejects.toThrow();
+});
