@@ -1,1 +1,33 @@
-export {};
+export type { RtasCallName } from './params.js';
+export {
+  H_FUNCTION,
+  H_GET_TCE,
+  H_NOT_ENOUGH_RESOURCES,
+  H_PARAMETER,
+  H_PUT_TCE,
+  H_PUT_TCE_INDIRECT,
+  H_STUFF_TCE,
+  H_SUCCESS,
+  HCALL_NAMES,
+  KVMPPC_H_RTAS,
+  RTAS_DDW_PAGE_SIZES,
+  RTAS_OUT_HW_ERROR,
+  RTAS_OUT_PARAM_ERROR,
+  RTAS_OUT_SUCCESS,
+  RTAS_TOKENS,
+  TCE_LIST_ALIGN,
+  TCE_LIST_MAX,
+  U_FUNCTION,
+  U_P2,
+  U_PARAMETER,
+  U_SUCCESS,
+  UV_SHARE_PAGE,
+  UV_UNSHARE_ALL_PAGES,
+  UV_UNSHARE_PAGE,
+} from './params.js';
+export type { RtasReturns } from './rtas-ddw.js';
+export type { SpaprHypercallsOptions } from './spapr-hcalls.js';
+export { createSpaprHypercalls, SpaprHypercalls } from './spapr-hcalls.js';
+export type { HcallResult, Hypercalls, Ultracalls } from './types.js';
+export type { UltravisorOptions } from './ultracalls.js';
+export { createUltravisor } from './ultracalls.js';

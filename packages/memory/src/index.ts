@@ -1,0 +1,11 @@
+export { ByteMemory } from './byte-memory.js';
+export type { DmaOps, DmaSpace, Translation } from './dma.js';
+export { DmaAccess, DmaDirection, DmaStatus } from './dma.js';
+export type { MemoryErrorCode } from './errors.js';
+export { MemoryError } from './errors.js';
+export { HypervisorView } from './hypervisor-view.js';
+export { PageOwnership } from './ownership.js';
+export type { GuestMemoryOptions } from './sparse-memory.js';
+export { createGuestMemory, SparseMemory } from './sparse-memory.js';
+export { createSystemMemorySpace } from './system-memory-space.js';
+export type { GuestMemory, MemoryRegion } from './types.js';

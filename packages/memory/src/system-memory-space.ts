@@ -1,0 +1,48 @@
+import { type Gpa, isSafeHi, joinNumber } from '@pinhole/base';
+import { type DmaAccess, type DmaSpace, DmaStatus, type Translation } from './dma.js';
+import type { GuestMemory } from './types.js';
+
+/**
+ * The space of a device that bypasses every IOMMU: a bus address is a guest-physical address.
+ * [qemu v7.2 hw/virtio/virtio-bus.c virtio_bus_device_plugged]
+ */
+export function createSystemMemorySpace(memory: GuestMemory): DmaSpace {
+  return new SystemMemorySpace(memory);
+}
+
+class SystemMemorySpace implements DmaSpace {
+  readonly name = 'system memory';
+  readonly isIdentity = true;
+  readonly #memory: GuestMemory;
+
+  constructor(memory: GuestMemory) {
+    this.#memory = memory;
+  }
+
+  translate(
+    hi: number,
+    lo: number,
+    length: number,
+    _access: DmaAccess,
+    out: Translation,
+  ): DmaStatus {
+    if (!isSafeHi(hi)) return DmaStatus.NOTHING_THERE;
+    const gpa: Gpa = joinNumber(hi, lo);
+    if (!this.#memory.isBacked(gpa, 1)) return DmaStatus.NOTHING_THERE;
+    out.gpa = gpa;
+    out.length = this.#memory.isBacked(gpa, length) ? length : this.#upToHole(gpa);
+    return DmaStatus.OK;
+  }
+
+  covers(hi: number, lo: number, length: number): boolean {
+    return isSafeHi(hi) && this.#memory.isBacked(joinNumber(hi, lo), length);
+  }
+
+  #upToHole(gpa: Gpa): number {
+    let end = gpa;
+    for (const { base, size } of this.#memory.regions) {
+      if (end >= base && end < base + size) end = base + size;
+    }
+    return end - gpa;
+  }
+}
