@@ -1,0 +1,203 @@
+/**
+ * The event catalogue: everything that a trace can contain, as data. Names and argument order are
+ * those of QEMU's and Linux's tracepoints; a template says how the source prints the arguments.
+ *
+ * 64-bit addresses, registers and sector numbers are `bigint`; return codes, counts and sizes are
+ * `number`; the pointers of the traced program are strings: identities, not addresses.
+ */
+
+import { parseTemplate } from './template.js';
+import type { EventSource, EventSpec } from './types.js';
+
+type Row = readonly [name: string, template: string, summary: string];
+
+const PUT = 'liobn={liobn:x64} ioba={ioba:x64} tce={tce:x64} ret={ret:d53}';
+const GET = 'liobn={liobn:x64} ioba={ioba:x64} ret={ret:d53} tce={tce:x64}';
+const INDIRECT =
+  'liobn={liobn:x64} ioba={ioba:x64} tcelist={tce:x64} iobaN={iobaN:x64} tceN={tceN:x64} ret={ret:d53}';
+const STUFF =
+  'liobn={liobn:x64} ioba={ioba:x64} tcevalue={tce_value:x64} npages={npages:d53} ret={ret:d53}';
+
+/** The TCE hypercalls and DDW calls. [qemu v7.2 hw/ppc/trace-events spapr_iommu.c] */
+const HYPERVISOR_ROWS: readonly Row[] = [
+  ['spapr_iommu_put', PUT, 'H_PUT_TCE on a table that is not a PCI window'],
+  ['spapr_iommu_get', GET, 'H_GET_TCE on a table that is not a PCI window'],
+  ['spapr_iommu_indirect', INDIRECT, 'H_PUT_TCE_INDIRECT on a table that is not a PCI window'],
+  ['spapr_iommu_stuff', STUFF, 'H_STUFF_TCE on a table that is not a PCI window'],
+  ['spapr_iommu_pci_put', PUT, 'H_PUT_TCE: one entry of a PCI window'],
+  ['spapr_iommu_pci_get', GET, 'H_GET_TCE: reads one entry of a PCI window'],
+  [
+    'spapr_iommu_pci_indirect',
+    INDIRECT,
+    'H_PUT_TCE_INDIRECT: a list of entries; iobaN is the index of the last one, tceN its value',
+  ],
+  [
+    'spapr_iommu_pci_stuff',
+    STUFF,
+    'H_STUFF_TCE: one value into many entries; ioba is the address after the last one',
+  ],
+  [
+    'spapr_iommu_xlate',
+    'liobn={liobn:x64} {ioba:x64} -> {tce:x64} perm={perm:u32} mask={pgsize:x32}',
+    'a device access through a window; ioba counts from the start of the window',
+  ],
+  [
+    'spapr_iommu_new_table',
+    'liobn={liobn:x64} table={table:ptr} fd={fd:d32}',
+    'a TCE table is allocated; fd is -1 unless KVM holds it',
+  ],
+  [
+    'spapr_iommu_ddw_query',
+    'buid={buid:x64} addr={cfgaddr:x32}, {wa:u32} windows available, max window size={win_size:x64}, mask={pgmask:x32}',
+    'ibm,query-pe-dma-window',
+  ],
+  [
+    'spapr_iommu_ddw_create',
+    'buid={buid:x64} addr={cfgaddr:x32}, page size={pg_size:x64}, requested={req_size:x64}, start addr={start:x64}, liobn={liobn:x32}',
+    'ibm,create-pe-dma-window',
+  ],
+  ['spapr_iommu_ddw_remove', 'liobn={liobn:x32}', 'ibm,remove-pe-dma-window'],
+  [
+    'spapr_iommu_ddw_reset',
+    'buid={buid:x64} addr={cfgaddr:x32}',
+    'ibm,reset-pe-dma-window, and every reset of a PHB',
+  ],
+];
+
+const BLK_HANDLE = 'vdev {vdev:ptr} req {req:ptr} sector {sector:u64} nsectors {nsectors:u53}';
+
+/** Virtqueues and devices. [qemu v7.2 hw/virtio/trace-events] [qemu v7.2 hw/block/trace-events] */
+const DEVICE_ROWS: readonly Row[] = [
+  [
+    'virtqueue_alloc_element',
+    'elem {elem:ptr} size {sz:d53} in_num {in_num:u32} out_num {out_num:u32}',
+    'room for a request with in_num writable and out_num readable segments',
+  ],
+  [
+    'virtqueue_fill',
+    'vq {vq:ptr} elem {elem:ptr} len {len:u32} idx {idx:u32}',
+    'a request goes to the used ring, with len bytes written',
+  ],
+  ['virtqueue_flush', 'vq {vq:ptr} count {count:u32}', 'the used index moves by count'],
+  [
+    'virtqueue_pop',
+    'vq {vq:ptr} elem {elem:ptr} in_num {in_num:u32} out_num {out_num:u32}',
+    'the device takes a request off the queue',
+  ],
+  ['virtio_queue_notify', 'vdev {vdev:ptr} n {n:d32} vq {vq:ptr}', 'the driver kicks queue n'],
+  ['virtio_notify_irqfd', 'vdev {vdev:ptr} vq {vq:ptr}', 'the device interrupts through an irqfd'],
+  ['virtio_notify', 'vdev {vdev:ptr} vq {vq:ptr}', 'the device interrupts the driver'],
+  ['virtio_set_status', 'vdev {vdev:ptr} val {val:u32}', 'the driver writes the device status'],
+  ['virtio_blk_handle_read', BLK_HANDLE, 'virtio-blk starts a read'],
+  ['virtio_blk_handle_write', BLK_HANDLE, 'virtio-blk starts a write'],
+  [
+    'virtio_blk_req_complete',
+    'vdev {vdev:ptr} req {req:ptr} status {status:d32}',
+    'virtio-blk writes the status byte of a request',
+  ],
+  [
+    'virtio_blk_rw_complete',
+    'vdev {vdev:ptr} req {req:ptr} ret {ret:d32}',
+    'the backend is done with a read or write',
+  ],
+  ['vhost_iotlb_miss', '{dev:ptr} step {step:d32}', 'vhost asks QEMU for a translation'],
+];
+
+const MAP =
+  '{device:str} dir={dir:str} dma_addr={dma_addr:h64} size={size:u53} phys_addr={phys_addr:h64} attrs={attrs:str}';
+const UNMAP =
+  '{device:str} dir={dir:str} dma_addr={dma_addr:h64} size={size:u53} attrs={attrs:str}';
+
+/**
+ * What the guest's kernel traces. [linux v6.12 include/trace/events/dma.h]
+ * [linux v6.12 arch/powerpc/include/asm/trace.h] [linux v6.12 include/trace/events/swiotlb.h]
+ */
+const LINUX_ROWS: readonly Row[] = [
+  ['hcall_entry', 'opcode={opcode:u53}', 'the guest enters a hypercall'],
+  ['hcall_exit', 'opcode={opcode:u53} retval={retval:r53}', 'the hypercall returns'],
+  ['dma_map_page', MAP, 'a buffer gets a DMA address (before 7.0)'],
+  ['dma_map_phys', MAP, 'a buffer gets a DMA address (7.0 and later)'],
+  ['dma_unmap_page', UNMAP, 'a DMA address is given back (before 7.0)'],
+  ['dma_unmap_phys', UNMAP, 'a DMA address is given back (7.0 and later)'],
+  [
+    'dma_alloc',
+    '{device:str} dir={dir:str} dma_addr={dma_addr:h64} size={size:u53} virt_addr={virt_addr:str} flags={flags:str} attrs={attrs:str}',
+    'coherent memory, such as a ring, is allocated',
+  ],
+  [
+    'dma_free',
+    '{device:str} dir={dir:str} dma_addr={dma_addr:h64} size={size:u53} virt_addr={virt_addr:str} attrs={attrs:str}',
+    'coherent memory is freed',
+  ],
+  [
+    'swiotlb_bounced',
+    'dev_name: {dev_name:str} dma_mask={dma_mask:h64} dev_addr={dev_addr:h64} size={size:u53} {force:str}',
+    'a buffer gets a bounce buffer',
+  ],
+  ['tracing_mark_write', '{message:str}', 'a line written to trace_marker'],
+];
+
+type OwnRow = readonly [actor: string, kind: 'point' | 'span', ...Row];
+
+/** What only a model can see. */
+const OWN_ROWS: readonly OwnRow[] = [
+  [
+    'guest',
+    'span',
+    'blk_request',
+    'op={op:str} sector={sector:u64} length={length:u53}',
+    'the guest issues one block request and waits for it',
+  ],
+  ['guest', 'point', 'guest_warn', 'message={message:str}', 'the guest logs a warning'],
+  [
+    'guest',
+    'point',
+    'uv_share_page',
+    'gfn={gfn:x64} count={count:u53}',
+    'a secure guest shares pages with the hypervisor',
+  ],
+  [
+    'guest',
+    'span',
+    'rtas_call',
+    'name={name:str} status={status:d32}',
+    'the guest calls RTAS; the status comes with the end',
+  ],
+  ['guest', 'span', 'hcall', 'name={name:str}', 'the guest is inside a hypercall'],
+  [
+    'device',
+    'point',
+    'virtio_error',
+    'vdev={vdev:str} message={message:str}',
+    'the device finds the driver in error and stops',
+  ],
+  ['device', 'span', 'blk_io', 'vdev={vdev:str} n={n:u32}', 'a block device serves a kick'],
+  [
+    'device',
+    'point',
+    'backend_read',
+    'offset={offset:u64} length={length:u53}',
+    'the backend reads its image',
+  ],
+  [
+    'device',
+    'point',
+    'backend_write',
+    'offset={offset:u64} length={length:u53}',
+    'the backend writes its image',
+  ],
+];
+
+function spec(source: EventSource, actor: string, span: boolean, row: Row): EventSpec {
+  const [name, template, summary] = row;
+  const args = parseTemplate(template).fields.map((field) => field.arg);
+  return Object.freeze({ name, source, actor, span, args, template, summary });
+}
+
+/** Every event that Pinhole reads, writes or makes, grouped by source. */
+export const eventCatalogue: readonly EventSpec[] = Object.freeze([
+  ...HYPERVISOR_ROWS.map((row) => spec('qemu', 'hypervisor', false, row)),
+  ...DEVICE_ROWS.map((row) => spec('qemu', 'device', false, row)),
+  ...LINUX_ROWS.map((row) => spec('linux', 'guest', false, row)),
+  ...OWN_ROWS.map(([actor, kind, ...row]) => spec('pinhole', actor, kind === 'span', row)),
+]);

@@ -1,0 +1,234 @@
+/**
+ * Reads the arguments of an event from bytes by its template. Strict: what it accepts, the writer
+ * prints back byte for byte, so a changed digit can never hide in a lenient reader.
+ */
+
+import { joinNumber, joinU64, type TraceValue } from '@pinhole/base';
+import { asciiBytes, latin1, utf8 } from './bytes.js';
+import { ARG_FORMATS, parseTemplate } from './template.js';
+import type { ArgFormat, EventSpec } from './types.js';
+
+/** A catalogue row made ready for scanning. */
+export interface ScanPlan {
+  readonly spec: EventSpec;
+  readonly fields: readonly ScanField[];
+  readonly tail: Uint8Array;
+}
+
+interface ScanField {
+  readonly before: Uint8Array;
+  readonly name: string;
+  readonly format: ArgFormat;
+  /** Where a text field stops: the first byte of the next literal, or -1 for the end of the line. */
+  readonly stop: number;
+}
+
+/** Prepares a row. */
+export function planScan(spec: EventSpec): ScanPlan {
+  const { fields, tail } = parseTemplate(spec.template);
+  return {
+    spec,
+    tail: asciiBytes(tail),
+    fields: fields.map(({ before, arg }, index) => {
+      const next = fields[index + 1]?.before ?? tail;
+      return {
+        before: asciiBytes(before),
+        name: arg.name,
+        format: arg.format,
+        stop: next === '' ? -1 : next.charCodeAt(0),
+      };
+    }),
+  };
+}
+
+const ZERO = 0x30;
+const MINUS = 0x2d;
+const LETTER_X = 0x78;
+const NIL = asciiBytes('(nil)');
+const MAX_U64 = 0xffff_ffff_ffff_ffffn;
+const MAX_INTERNED = 4096;
+/** Decimal digits that surely fit a double. */
+const SAFE_DIGITS = 15;
+
+/** The value of a lower-case hex digit; 255 for other bytes. */
+const HEX = new Uint8Array(256).fill(255);
+for (let i = 0; i < 16; i += 1) HEX[i.toString(16).charCodeAt(0)] = i;
+
+/** Scans one line at a time. After a failure `at` and `expected` say where and why. */
+export class ArgScanner {
+  bytes: Uint8Array = new Uint8Array(0);
+  at = 0;
+  end = 0;
+  expected = '';
+  // What the last number was, as its halves or as a double.
+  #hi = 0;
+  #lo = 0;
+  #number = 0;
+  #interned = new Map<number, string>();
+
+  /** The arguments between `at` and `end`, which they must fill; `undefined` when they do not. */
+  scan(plan: ScanPlan): Record<string, TraceValue> | undefined {
+    const args: Record<string, TraceValue> = {};
+    const { fields, tail } = plan;
+    for (let i = 0; i < fields.length; i += 1) {
+      const field = fields[i]!;
+      if (!this.#literal(field.before)) return undefined;
+      const start = this.at;
+      const value = this.#value(field);
+      if (value === undefined) {
+        this.at = start;
+        this.expected = `${field.name} as ${ARG_FORMATS[field.format].expects}`;
+        return undefined;
+      }
+      args[field.name] = value;
+    }
+    if (!this.#literal(tail)) return undefined;
+    if (this.at === this.end) return args;
+    this.expected = 'the end of the line';
+    return undefined;
+  }
+
+  #literal(literal: Uint8Array): boolean {
+    const { bytes, at } = this;
+    for (let i = 0; i < literal.length; i += 1) {
+      if (at + i >= this.end || bytes[at + i] !== literal[i]) {
+        this.expected = `"${latin1(literal, 0, literal.length)}"`;
+        return false;
+      }
+    }
+    this.at = at + literal.length;
+    return true;
+  }
+
+  #value(field: ScanField): TraceValue | undefined {
+    switch (field.format) {
+      case 'x64':
+        return this.#prefix() && this.#hex(16) ? joinU64(this.#hi, this.#lo) : undefined;
+      case 'h64':
+        return this.#hex(16) ? joinU64(this.#hi, this.#lo) : undefined;
+      case 'x32':
+        return this.#prefix() && this.#hex(8) ? this.#lo : undefined;
+      case 'u64':
+        return this.#u64();
+      case 'u32':
+        return this.#decimal(false) && this.#number <= 0xffff_ffff ? this.#number : undefined;
+      case 'd32':
+        return this.#decimal(true) && (this.#number | 0) === this.#number
+          ? this.#number
+          : undefined;
+      case 'u53':
+        return this.#decimal(false) ? this.#number : undefined;
+      case 'd53':
+        return this.#decimal(true) ? this.#number : undefined;
+      case 'r53':
+        return this.#returnCode();
+      case 'ptr':
+        return this.#pointer();
+      case 'str':
+        return this.#text(field.stop);
+    }
+  }
+
+  #prefix(): boolean {
+    const { bytes, at } = this;
+    if (at + 1 >= this.end || bytes[at] !== ZERO || bytes[at + 1] !== LETTER_X) return false;
+    this.at = at + 2;
+    return true;
+  }
+
+  /** As `%x` prints: no leading zeros. */
+  #hex(maxDigits: number): boolean {
+    const { bytes, end } = this;
+    const start = this.at;
+    let at = start;
+    let hi = 0;
+    let lo = 0;
+    while (at < end) {
+      const digit = HEX[bytes[at]!]!;
+      if (digit > 15) break;
+      hi = (hi << 4) | (lo >>> 28);
+      lo = (lo << 4) | digit;
+      at += 1;
+    }
+    const digits = at - start;
+    if (digits === 0 || digits > maxDigits) return false;
+    if (digits > 1 && bytes[start] === ZERO) return false;
+    this.#hi = hi >>> 0;
+    this.#lo = lo >>> 0;
+    this.at = at;
+    return true;
+  }
+
+  /** The end of a run of decimal digits without leading zeros; -1 when there is none. */
+  #digits(start: number): number {
+    const { bytes, end } = this;
+    let at = start;
+    while (at < end && (bytes[at]! - ZERO) >>> 0 <= 9) at += 1;
+    if (at === start || (at > start + 1 && bytes[start] === ZERO)) return -1;
+    return at;
+  }
+
+  /** A decimal that is a safe integer. */
+  #decimal(signed: boolean): boolean {
+    const { bytes } = this;
+    const negative = signed && this.at < this.end && bytes[this.at] === MINUS;
+    const start = negative ? this.at + 1 : this.at;
+    const stop = this.#digits(start);
+    if (stop < 0) return false;
+    let value = 0;
+    for (let i = start; i < stop; i += 1) value = value * 10 + (bytes[i]! - ZERO);
+    if (value > Number.MAX_SAFE_INTEGER || (negative && value === 0)) return false;
+    this.#number = negative ? -value : value;
+    this.at = stop;
+    return true;
+  }
+
+  #u64(): bigint | undefined {
+    const start = this.at;
+    const stop = this.#digits(start);
+    if (stop < 0 || stop - start > 20) return undefined;
+    if (stop - start <= SAFE_DIGITS) {
+      this.#decimal(false);
+      return BigInt(this.#number);
+    }
+    const value = BigInt(latin1(this.bytes, start, stop));
+    if (value > MAX_U64) return undefined;
+    this.at = stop;
+    return value;
+  }
+
+  #returnCode(): number | undefined {
+    const value = this.#u64();
+    if (value === undefined) return undefined;
+    const signed = Number(BigInt.asIntN(64, value));
+    return Number.isSafeInteger(signed) ? signed : undefined;
+  }
+
+  /** As glibc prints `%p`. A log has few distinct pointers: each is one string. */
+  #pointer(): string | undefined {
+    const start = this.at;
+    if (this.bytes[start] === NIL[0]) return this.#literal(NIL) ? '(nil)' : undefined;
+    if (!this.#prefix() || !this.#hex(16)) return undefined;
+    const key = joinNumber(this.#hi, this.#lo);
+    const known = this.#interned.get(key);
+    if (known !== undefined) return known;
+    const text = latin1(this.bytes, start, this.at);
+    if (Number.isSafeInteger(key)) {
+      if (this.#interned.size >= MAX_INTERNED) this.#interned.clear();
+      this.#interned.set(key, text);
+    }
+    return text;
+  }
+
+  #text(stop: number): string {
+    const { bytes, end } = this;
+    const start = this.at;
+    let at = end;
+    if (stop >= 0) {
+      at = start;
+      while (at < end && bytes[at] !== stop) at += 1;
+    }
+    this.at = at;
+    return utf8(bytes, start, at);
+  }
+}

@@ -1,0 +1,46 @@
+import type { TraceValue } from '@pinhole/base';
+
+/**
+ * How an argument is printed, and so which type it has. The C conversion is in the comment.
+ */
+export type ArgFormat =
+  | 'x64' // 0x%llx      bigint
+  | 'h64' // %llx        bigint (no prefix)
+  | 'u64' // %llu        bigint
+  | 'x32' // 0x%x        number
+  | 'u32' // %u          number
+  | 'd32' // %d          number
+  | 'u53' // %zu         number: a count or size that is a safe integer
+  | 'd53' // %lld        number: a return code or count that is a safe integer
+  | 'r53' // %lu         number: a signed return code that the source prints as unsigned
+  | 'ptr' // %p          string: an address of the traced program, meaningful only as an identity
+  | 'str'; // %s         string
+
+/** One argument of an event. */
+export interface EventArg {
+  readonly name: string;
+  readonly format: ArgFormat;
+  /** Its JavaScript type: addresses and 64-bit registers are `bigint`. */
+  readonly type: 'bigint' | 'number' | 'string';
+}
+
+/** Who defines an event: its name, its arguments and how it is printed. */
+export type EventSource = 'qemu' | 'linux' | 'pinhole';
+
+/** One row of the catalogue. */
+export interface EventSpec {
+  readonly name: string;
+  readonly source: EventSource;
+  /** Who acts, where the event itself does not say: `guest`, `hypervisor`, `device`. */
+  readonly actor: string;
+  /** A span has a begin and an end; anything else is a point in time. */
+  readonly span: boolean;
+  /** In the order of the tracepoint's own arguments. */
+  readonly args: readonly EventArg[];
+  /** The printed form: `{name:format}` fields between literal text. */
+  readonly template: string;
+  readonly summary: string;
+}
+
+/** An event's arguments by name. */
+export type EventArgs = Readonly<Record<string, TraceValue>>;
