@@ -2,8 +2,9 @@
  * The event catalogue: everything that a trace can contain, as data. Names and argument order are
  * those of QEMU's and Linux's tracepoints; a template says how the source prints the arguments.
  *
- * 64-bit addresses, registers and sector numbers are `bigint`; return codes, counts and sizes are
- * `number`; the pointers of the traced program are strings: identities, not addresses.
+ * What the source declares as 64 bits is `bigint`, return codes too; narrower integers, sizes
+ * (`size_t`) and hypercall opcodes are `number`; the pointers of the traced program are strings:
+ * identities, not addresses.
  */
 
 import { parseTemplate } from './template.js';
@@ -11,12 +12,12 @@ import type { EventSource, EventSpec } from './types.js';
 
 type Row = readonly [name: string, template: string, summary: string];
 
-const PUT = 'liobn={liobn:x64} ioba={ioba:x64} tce={tce:x64} ret={ret:d53}';
-const GET = 'liobn={liobn:x64} ioba={ioba:x64} ret={ret:d53} tce={tce:x64}';
+const PUT = 'liobn={liobn:x64} ioba={ioba:x64} tce={tce:x64} ret={ret:d64}';
+const GET = 'liobn={liobn:x64} ioba={ioba:x64} ret={ret:d64} tce={tce:x64}';
 const INDIRECT =
-  'liobn={liobn:x64} ioba={ioba:x64} tcelist={tce:x64} iobaN={iobaN:x64} tceN={tceN:x64} ret={ret:d53}';
+  'liobn={liobn:x64} ioba={ioba:x64} tcelist={tcelist:x64} iobaN={iobaN:x64} tceN={tceN:x64} ret={ret:d64}';
 const STUFF =
-  'liobn={liobn:x64} ioba={ioba:x64} tcevalue={tce_value:x64} npages={npages:d53} ret={ret:d53}';
+  'liobn={liobn:x64} ioba={ioba:x64} tcevalue={tcevalue:x64} npages={npages:d64} ret={ret:d64}';
 
 /** The TCE hypercalls and DDW calls. [qemu v7.2 hw/ppc/trace-events spapr_iommu.c] */
 const HYPERVISOR_ROWS: readonly Row[] = [
@@ -48,18 +49,18 @@ const HYPERVISOR_ROWS: readonly Row[] = [
   ],
   [
     'spapr_iommu_ddw_query',
-    'buid={buid:x64} addr={cfgaddr:x32}, {wa:u32} windows available, max window size={win_size:x64}, mask={pgmask:x32}',
+    'buid={buid:x64} addr={addr:x32}, {wa:u32} windows available, max window size={win_size:x64}, mask={pgmask:x32}',
     'ibm,query-pe-dma-window',
   ],
   [
     'spapr_iommu_ddw_create',
-    'buid={buid:x64} addr={cfgaddr:x32}, page size={pg_size:x64}, requested={req_size:x64}, start addr={start:x64}, liobn={liobn:x32}',
+    'buid={buid:x64} addr={addr:x32}, page size={pg_size:x64}, requested={req_size:x64}, start addr={start:x64}, liobn={liobn:x32}',
     'ibm,create-pe-dma-window',
   ],
   ['spapr_iommu_ddw_remove', 'liobn={liobn:x32}', 'ibm,remove-pe-dma-window'],
   [
     'spapr_iommu_ddw_reset',
-    'buid={buid:x64} addr={cfgaddr:x32}',
+    'buid={buid:x64} addr={addr:x32}',
     'ibm,reset-pe-dma-window, and every reset of a PHB',
   ],
 ];
@@ -114,7 +115,7 @@ const UNMAP =
  */
 const LINUX_ROWS: readonly Row[] = [
   ['hcall_entry', 'opcode={opcode:u53}', 'the guest enters a hypercall'],
-  ['hcall_exit', 'opcode={opcode:u53} retval={retval:r53}', 'the hypercall returns'],
+  ['hcall_exit', 'opcode={opcode:u53} retval={retval:r64}', 'the hypercall returns'],
   ['dma_map_page', MAP, 'a buffer gets a DMA address (before 7.0)'],
   ['dma_map_phys', MAP, 'a buffer gets a DMA address (7.0 and later)'],
   ['dma_unmap_page', UNMAP, 'a DMA address is given back (before 7.0)'],
@@ -151,19 +152,32 @@ const OWN_ROWS: readonly OwnRow[] = [
   ['guest', 'point', 'guest_warn', 'message={message:str}', 'the guest logs a warning'],
   [
     'guest',
-    'point',
-    'uv_share_page',
-    'gfn={gfn:x64} count={count:u53}',
-    'a secure guest shares pages with the hypervisor',
-  ],
-  [
-    'guest',
     'span',
     'rtas_call',
     'name={name:str} status={status:d32}',
     'the guest calls RTAS; the status comes with the end',
   ],
-  ['guest', 'span', 'hcall', 'name={name:str}', 'the guest is inside a hypercall'],
+  [
+    'hypervisor',
+    'span',
+    'hcall',
+    'name={name:str} ret={ret:d53}',
+    'the hypervisor serves a hypercall; the return code comes with the end',
+  ],
+  [
+    'hypervisor',
+    'point',
+    'uv_share_page',
+    'gfn={gfn:x64} count={count:u64}',
+    'a secure guest shares pages with the hypervisor',
+  ],
+  [
+    'hypervisor',
+    'point',
+    'uv_unshare_page',
+    'gfn={gfn:x64} count={count:u64}',
+    'a secure guest takes shared pages back',
+  ],
   [
     'device',
     'point',

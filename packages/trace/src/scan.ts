@@ -46,6 +46,7 @@ const MINUS = 0x2d;
 const LETTER_X = 0x78;
 const NIL = asciiBytes('(nil)');
 const MAX_U64 = 0xffff_ffff_ffff_ffffn;
+const MAX_S64 = 0x7fff_ffff_ffff_ffffn;
 const MAX_INTERNED = 4096;
 /** Decimal digits that surely fit a double. */
 const SAFE_DIGITS = 15;
@@ -110,6 +111,10 @@ export class ArgScanner {
         return this.#prefix() && this.#hex(8) ? this.#lo : undefined;
       case 'u64':
         return this.#u64();
+      case 'd64':
+        return this.#d64();
+      case 'r64':
+        return this.#r64();
       case 'u32':
         return this.#decimal(false) && this.#number <= 0xffff_ffff ? this.#number : undefined;
       case 'd32':
@@ -120,8 +125,6 @@ export class ArgScanner {
         return this.#decimal(false) ? this.#number : undefined;
       case 'd53':
         return this.#decimal(true) ? this.#number : undefined;
-      case 'r53':
-        return this.#returnCode();
       case 'ptr':
         return this.#pointer();
       case 'str':
@@ -170,13 +173,11 @@ export class ArgScanner {
 
   /** A decimal that is a safe integer. */
   #decimal(signed: boolean): boolean {
-    const { bytes } = this;
-    const negative = signed && this.at < this.end && bytes[this.at] === MINUS;
+    const negative = signed && this.at < this.end && this.bytes[this.at] === MINUS;
     const start = negative ? this.at + 1 : this.at;
     const stop = this.#digits(start);
     if (stop < 0) return false;
-    let value = 0;
-    for (let i = start; i < stop; i += 1) value = value * 10 + (bytes[i]! - ZERO);
+    const value = this.#double(start, stop);
     if (value > Number.MAX_SAFE_INTEGER || (negative && value === 0)) return false;
     this.#number = negative ? -value : value;
     this.at = stop;
@@ -187,21 +188,30 @@ export class ArgScanner {
     const start = this.at;
     const stop = this.#digits(start);
     if (stop < 0 || stop - start > 20) return undefined;
-    if (stop - start <= SAFE_DIGITS) {
-      this.#decimal(false);
-      return BigInt(this.#number);
-    }
-    const value = BigInt(latin1(this.bytes, start, stop));
-    if (value > MAX_U64) return undefined;
     this.at = stop;
-    return value;
+    if (stop - start <= SAFE_DIGITS) return BigInt(this.#double(start, stop));
+    const value = BigInt(latin1(this.bytes, start, stop));
+    return value <= MAX_U64 ? value : undefined;
   }
 
-  #returnCode(): number | undefined {
+  #d64(): bigint | undefined {
+    const negative = this.at < this.end && this.bytes[this.at] === MINUS;
+    if (negative) this.at += 1;
     const value = this.#u64();
     if (value === undefined) return undefined;
-    const signed = Number(BigInt.asIntN(64, value));
-    return Number.isSafeInteger(signed) ? signed : undefined;
+    if (negative) return value > 0n && value <= MAX_S64 + 1n ? -value : undefined;
+    return value <= MAX_S64 ? value : undefined;
+  }
+
+  #r64(): bigint | undefined {
+    const value = this.#u64();
+    return value === undefined || value <= MAX_S64 ? value : BigInt.asIntN(64, value);
+  }
+
+  #double(start: number, stop: number): number {
+    let value = 0;
+    for (let i = start; i < stop; i += 1) value = value * 10 + (this.bytes[i]! - ZERO);
+    return value;
   }
 
   /** As glibc prints `%p`. A log has few distinct pointers: each is one string. */

@@ -7,12 +7,13 @@ export type ArgFormat =
   | 'x64' // 0x%llx      bigint
   | 'h64' // %llx        bigint (no prefix)
   | 'u64' // %llu        bigint
+  | 'd64' // %lld        bigint
+  | 'r64' // %lu         bigint: a signed return code that the source prints as unsigned
   | 'x32' // 0x%x        number
   | 'u32' // %u          number
   | 'd32' // %d          number
   | 'u53' // %zu         number: a count or size that is a safe integer
-  | 'd53' // %lld        number: a return code or count that is a safe integer
-  | 'r53' // %lu         number: a signed return code that the source prints as unsigned
+  | 'd53' // %zd         number: the same, printed as signed
   | 'ptr' // %p          string: an address of the traced program, meaningful only as an identity
   | 'str'; // %s         string
 
