@@ -32,7 +32,7 @@ process.exitCode = problems.length > 0 ? 1 : 0;
 /** Only what is meant to be published, all of it, and every map leads somewhere. */
 function checkFiles(paths) {
   const packed = new Set(paths);
-  const folders = manifest.files.filter((entry) => !entry.startsWith('!'));
+  const folders = ['dist', 'src', ...(manifest.name === '@pinhole/recordings' ? ['data'] : [])];
   const single = ['README.md', 'LICENSE', 'CHANGELOG.md', 'package.json'];
   for (const path of paths) {
     const known = single.includes(path) || folders.some((folder) => path.startsWith(`${folder}/`));
