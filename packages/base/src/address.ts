@@ -77,6 +77,19 @@ export function loOf(value: number): number {
   return value >>> 0;
 }
 
+/** Adds a safe integer to a 64-bit base, modulo 2^64. */
+export function addU64(base: HiLo, offset: number, out: HiLo): void {
+  const low = base.lo + loOf(offset);
+  out.hi = (base.hi + hiOf(offset) + (low >= TWO_32 ? 1 : 0)) >>> 0;
+  out.lo = low >>> 0;
+}
+
+/** How far `hi`:`lo` lies above a 64-bit base, or -1 when it lies below it or 2^53 and more above. */
+export function distanceU64(base: HiLo, hi: number, lo: number): number {
+  const high = hi - base.hi - (lo < base.lo ? 1 : 0);
+  return high < 0 || !isSafeHi(high) ? -1 : joinNumber(high, (lo - base.lo) >>> 0);
+}
+
 /** `0x` and 16 hexadecimal digits, as traces print addresses. */
 export function hex64(value: bigint | number): string {
   return `0x${BigInt.asUintN(64, BigInt(value)).toString(16).padStart(16, '0')}`;

@@ -1,5 +1,7 @@
 export type { Gpa, HiLo, Ioba, Liobn, Tce } from './address.js';
 export {
+  addU64,
+  distanceU64,
   hex,
   hex64,
   hi32,

@@ -1,0 +1,98 @@
+import { addU64, distanceU64, type Gpa, type HiLo, hi32, lo32 } from '@pinhole/base';
+import type { DmaDirection, DmaOps, GuestMemory } from '@pinhole/memory';
+import type { GuestPages } from './guest-pages.js';
+import { IO_TLB_SEGSIZE, IO_TLB_SIZE } from './params.js';
+import type { Swiotlb } from './swiotlb.js';
+
+/** A stretch of memory and where a bus shows it. [linux v6.1 include/linux/dma-direct.h bus_dma_region] */
+export interface DmaRange {
+  readonly cpuStart: Gpa;
+  readonly dmaStart: bigint;
+  readonly size: number;
+}
+
+/** Options of {@link createDirectDmaOps}. */
+export interface DirectDmaOptions {
+  readonly memory: GuestMemory;
+  readonly pages: GuestPages;
+  /** Where memory appears on the bus; memory in no range cannot be mapped. */
+  readonly ranges: readonly DmaRange[];
+  /** All buffers bounce through this pool. */
+  readonly forceBounce?: Swiotlb;
+  /** Makes coherent memory visible to the hypervisor. [linux v6.1 kernel/dma/direct.c dma_set_decrypted] */
+  readonly share?: (gpa: Gpa, length: number) => void;
+  readonly cpu: () => number;
+}
+
+/**
+ * DMA without an IOMMU driver: a bus address is the physical address plus a constant of its range.
+ * [linux v6.1 kernel/dma/direct.h dma_direct_map_page, include/linux/dma-direct.h phys_to_dma]
+ */
+export function createDirectDmaOps(options: DirectDmaOptions): DmaOps {
+  return new DirectDmaOps(options);
+}
+
+class DirectDmaOps implements DmaOps {
+  readonly name: string;
+  readonly maxMappingSize: number;
+  readonly #options: DirectDmaOptions;
+  readonly #ranges: readonly { cpuStart: Gpa; size: number; dmaStart: HiLo }[];
+
+  constructor(options: DirectDmaOptions) {
+    this.#options = options;
+    this.#ranges = options.ranges.map(({ cpuStart, size, dmaStart }) => {
+      return { cpuStart, size, dmaStart: { hi: hi32(dmaStart), lo: lo32(dmaStart) } };
+    });
+    this.name = options.forceBounce === undefined ? 'dma-direct' : 'dma-direct + swiotlb';
+    // [linux v6.1 kernel/dma/swiotlb.c swiotlb_max_mapping_size]
+    this.maxMappingSize =
+      options.forceBounce === undefined ? Number.POSITIVE_INFINITY : IO_TLB_SEGSIZE * IO_TLB_SIZE;
+  }
+
+  map(gpa: Gpa, length: number, direction: DmaDirection, out: HiLo): boolean {
+    const { forceBounce } = this.#options;
+    if (forceBounce === undefined) return this.#toBus(gpa, length, out);
+    const bounce = forceBounce.map(gpa, length, this.#options.cpu());
+    if (bounce < 0) return false;
+    if (this.#toBus(bounce, length, out)) return true;
+    forceBounce.unmap(bounce, length, direction);
+    return false;
+  }
+
+  unmap(hi: number, lo: number, length: number, direction: DmaDirection): void {
+    const { forceBounce } = this.#options;
+    const gpa = this.#toPhysical(hi, lo);
+    if (gpa !== undefined && forceBounce?.contains(gpa)) forceBounce.unmap(gpa, length, direction);
+  }
+
+  allocCoherent(length: number, out: HiLo): Gpa | undefined {
+    const { pages, memory, share } = this.#options;
+    const bytes = Math.ceil(length / pages.pageSize) * pages.pageSize;
+    const gpa = pages.allocPages(bytes);
+    if (gpa === undefined) return undefined;
+    share?.(gpa, bytes);
+    memory.fill(gpa, bytes, 0);
+    return this.#toBus(gpa, bytes, out) ? gpa : undefined;
+  }
+
+  freeCoherent(gpa: Gpa, _hi: number, _lo: number, length: number): void {
+    this.#options.pages.freePages(gpa, length);
+  }
+
+  #toBus(gpa: Gpa, length: number, out: HiLo): boolean {
+    for (const { cpuStart, size, dmaStart } of this.#ranges) {
+      if (gpa < cpuStart || gpa + length > cpuStart + size) continue;
+      addU64(dmaStart, gpa - cpuStart, out);
+      return true;
+    }
+    return false;
+  }
+
+  #toPhysical(hi: number, lo: number): Gpa | undefined {
+    for (const { cpuStart, size, dmaStart } of this.#ranges) {
+      const offset = distanceU64(dmaStart, hi, lo);
+      if (offset >= 0 && offset < size) return cpuStart + offset;
+    }
+    return undefined;
+  }
+}

@@ -1,0 +1,37 @@
+/** Numbers of the Linux guest. */
+
+/** Small IOVA pools of a large window. [linux v6.1 arch/powerpc/include/asm/iommu.h IOMMU_NR_POOLS] */
+export const IOMMU_NR_POOLS = 4;
+/** A window of at least this many bytes has four small pools, else one. [linux v6.1 arch/powerpc/kernel/iommu.c iommu_init_table] */
+export const IOMMU_POOLS_FROM = 0x4000_0000;
+/** Small allocations advance to the next block of this many entries. [linux v6.1 arch/powerpc/platforms/pseries/iommu.c iommu_table_setparms_common] */
+export const IOMMU_BLOCK_SIZE = 16;
+/** More pages than this come from the large pool. [linux v6.1 arch/powerpc/kernel/iommu.c iommu_range_alloc] */
+export const IOMMU_LARGE_ALLOC = 15;
+/** Entries of one H_PUT_TCE_INDIRECT or H_STUFF_TCE. [linux v6.1 arch/powerpc/platforms/pseries/iommu.c] */
+export const TCE_CALL_MAX = 512;
+
+/** log2 of a bounce slot in bytes. [linux v6.1 include/linux/swiotlb.h IO_TLB_SHIFT] */
+export const IO_TLB_SHIFT = 11;
+export const IO_TLB_SIZE = 2048;
+/** Slots of one mapping at most: 256 KiB. [linux v6.1 include/linux/swiotlb.h IO_TLB_SEGSIZE] */
+export const IO_TLB_SEGSIZE = 128;
+/** Bounce pool by default: 64 MiB. [linux v6.1 include/linux/swiotlb.h IO_TLB_DEFAULT_SIZE] */
+export const IO_TLB_DEFAULT_SIZE = 64 * 2 ** 20;
+
+/** Largest request of the block layer in bytes. [linux v6.1 include/linux/blkdev.h BLK_DEF_MAX_SECTORS] */
+export const BLK_DEF_MAX_BYTES = 2560 * 512;
+
+/** Page sizes in the answer of ibm,query-pe-dma-window: bit number to page shift, in the order in
+ * which Linux tries them. [linux v6.1 arch/powerpc/platforms/pseries/iommu.c iommu_get_page_shift] */
+export const DDW_PAGE_SHIFTS: readonly { readonly bit: number; readonly shift: number }[] = [
+  { bit: 7, shift: 34 },
+  { bit: 6, shift: 28 },
+  { bit: 5, shift: 27 },
+  { bit: 4, shift: 26 },
+  { bit: 3, shift: 25 },
+  { bit: 2, shift: 24 },
+  { bit: 8, shift: 21 },
+  { bit: 1, shift: 16 },
+  { bit: 0, shift: 12 },
+];
