@@ -1,1 +1,105 @@
-export {};
+export type { AvailBytes } from './avail-bytes.js';
+export type { BlkConfig, BlkHeader } from './blk.js';
+export {
+  decodeBlkConfig,
+  decodeBlkHeader,
+  encodeBlkConfig,
+  encodeBlkHeader,
+  VIRTIO_BLK_CONFIG_SIZE,
+  VIRTIO_BLK_F_BARRIER,
+  VIRTIO_BLK_F_BLK_SIZE,
+  VIRTIO_BLK_F_CONFIG_WCE,
+  VIRTIO_BLK_F_DISCARD,
+  VIRTIO_BLK_F_FLUSH,
+  VIRTIO_BLK_F_GEOMETRY,
+  VIRTIO_BLK_F_LIFETIME,
+  VIRTIO_BLK_F_MQ,
+  VIRTIO_BLK_F_RO,
+  VIRTIO_BLK_F_SCSI,
+  VIRTIO_BLK_F_SECURE_ERASE,
+  VIRTIO_BLK_F_SEG_MAX,
+  VIRTIO_BLK_F_SIZE_MAX,
+  VIRTIO_BLK_F_TOPOLOGY,
+  VIRTIO_BLK_F_WRITE_ZEROES,
+  VIRTIO_BLK_HEADER_SIZE,
+  VIRTIO_BLK_ID_BYTES,
+  VIRTIO_BLK_S_IOERR,
+  VIRTIO_BLK_S_OK,
+  VIRTIO_BLK_S_UNSUPP,
+  VIRTIO_BLK_SECTOR_SIZE,
+  VIRTIO_BLK_T_DISCARD,
+  VIRTIO_BLK_T_FLUSH,
+  VIRTIO_BLK_T_GET_ID,
+  VIRTIO_BLK_T_GET_LIFETIME,
+  VIRTIO_BLK_T_IN,
+  VIRTIO_BLK_T_OUT,
+  VIRTIO_BLK_T_SECURE_ERASE,
+  VIRTIO_BLK_T_WRITE_ZEROES,
+} from './blk.js';
+export type { DeviceHooks, DeviceQueueOptions, VirtioDeviceOptions } from './device-core.js';
+export { VirtioDeviceCore } from './device-core.js';
+export { VirtqueueElement } from './device-element.js';
+export type { DmaMapper } from './dma-mapper.js';
+export { BOUNCED, createSpaceMapper } from './dma-mapper.js';
+export type { NegotiationFailure, NegotiationOptions, NegotiationResult } from './driver-init.js';
+export { negotiateFeatures, setDriverOk } from './driver-init.js';
+export type { VirtioErrorCode } from './errors.js';
+export { VirtioError } from './errors.js';
+export { featureNames } from './feature-names.js';
+export {
+  featureBit,
+  featureBits,
+  hasFeature,
+  VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_ANY_LAYOUT,
+  VIRTIO_F_BAD_FEATURE,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_IOMMU_PLATFORM,
+  VIRTIO_F_NOTIF_CONFIG_DATA,
+  VIRTIO_F_NOTIFICATION_DATA,
+  VIRTIO_F_NOTIFY_ON_EMPTY,
+  VIRTIO_F_ORDER_PLATFORM,
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_RING_RESET,
+  VIRTIO_F_SR_IOV,
+  VIRTIO_F_VERSION_1,
+  VIRTIO_ID_BLOCK,
+  VIRTIO_ID_NET,
+  VIRTIO_ID_RNG,
+  VIRTIO_RING_F_EVENT_IDX,
+  VIRTIO_RING_F_INDIRECT_DESC,
+} from './features.js';
+export {
+  VIRTQ_AVAIL_F_NO_INTERRUPT,
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+  VIRTQ_DESC_SIZE,
+  VIRTQ_USED_ELEM_SIZE,
+  VIRTQ_USED_F_NO_NOTIFY,
+  VIRTQUEUE_MAX_SIZE,
+} from './params.js';
+export type { QueueOwner, SplitDeviceQueueOptions } from './split-device.js';
+export { SplitDeviceQueue } from './split-device.js';
+export type {
+  AddResult,
+  BadRing,
+  Segment,
+  SplitDriverQueue,
+  SplitDriverQueueOptions,
+  TableAllocator,
+  UsedBuffer,
+} from './split-driver.js';
+export { ADD_ERRNO, createSplitDriverQueue } from './split-driver.js';
+export type { SplitRingLayout } from './split-layout.js';
+export { splitRingLayout } from './split-layout.js';
+export {
+  VIRTIO_CONFIG_S_ACKNOWLEDGE,
+  VIRTIO_CONFIG_S_DRIVER,
+  VIRTIO_CONFIG_S_DRIVER_OK,
+  VIRTIO_CONFIG_S_FAILED,
+  VIRTIO_CONFIG_S_FEATURES_OK,
+  VIRTIO_CONFIG_S_NEEDS_RESET,
+} from './status.js';
+export type { InterruptCause, QueueSetup, VirtioTransport } from './transport.js';
+export { vringNeedEvent } from './vring-need-event.js';

@@ -1,0 +1,189 @@
+/** The block device's formats. [VIRTIO v1.2 §5.2 "Block Device"] */
+import { hiOf, joinNumber, loOf } from '@pinhole/base';
+
+/** Feature bits. [VIRTIO v1.2 §5.2.3 "Feature bits"] */
+/** Legacy: request barriers. */
+export const VIRTIO_BLK_F_BARRIER = 0;
+/** `sizeMax` limits a segment. */
+export const VIRTIO_BLK_F_SIZE_MAX = 1;
+/** `segMax` limits the number of segments. */
+export const VIRTIO_BLK_F_SEG_MAX = 2;
+/** The geometry fields are valid. */
+export const VIRTIO_BLK_F_GEOMETRY = 4;
+/** The device is read-only. */
+export const VIRTIO_BLK_F_RO = 5;
+/** `blkSize` is valid. */
+export const VIRTIO_BLK_F_BLK_SIZE = 6;
+/** Legacy: SCSI packet commands. */
+export const VIRTIO_BLK_F_SCSI = 7;
+/** The flush command. */
+export const VIRTIO_BLK_F_FLUSH = 9;
+/** The topology fields are valid. */
+export const VIRTIO_BLK_F_TOPOLOGY = 10;
+/** `writeback` can be written. */
+export const VIRTIO_BLK_F_CONFIG_WCE = 11;
+/** More queues than one: `numQueues`. */
+export const VIRTIO_BLK_F_MQ = 12;
+/** The discard command. */
+export const VIRTIO_BLK_F_DISCARD = 13;
+/** The write zeroes command. */
+export const VIRTIO_BLK_F_WRITE_ZEROES = 14;
+/** The device tells of its wear. */
+export const VIRTIO_BLK_F_LIFETIME = 15;
+/** The secure erase command. */
+export const VIRTIO_BLK_F_SECURE_ERASE = 16;
+
+/** Request types. [VIRTIO v1.2 §5.2.6 "Device Operation"] */
+export const VIRTIO_BLK_T_IN = 0;
+/** Writes to the disk: out of memory. */
+export const VIRTIO_BLK_T_OUT = 1;
+/** Makes completed writes stable. */
+export const VIRTIO_BLK_T_FLUSH = 4;
+/** Reads the device's serial, up to 20 characters. */
+export const VIRTIO_BLK_T_GET_ID = 8;
+/** Reads the wear. */
+export const VIRTIO_BLK_T_GET_LIFETIME = 10;
+/** Sectors whose contents matter no more. */
+export const VIRTIO_BLK_T_DISCARD = 11;
+/** Sectors that shall read as zero. */
+export const VIRTIO_BLK_T_WRITE_ZEROES = 13;
+/** Sectors to be gone for good. */
+export const VIRTIO_BLK_T_SECURE_ERASE = 14;
+
+/** Values of the status byte. [VIRTIO v1.2 §5.2.6 "Device Operation"] */
+export const VIRTIO_BLK_S_OK = 0;
+/** The device or the driver is in error. */
+export const VIRTIO_BLK_S_IOERR = 1;
+/** The device does not know the request. */
+export const VIRTIO_BLK_S_UNSUPP = 2;
+
+/** Bytes of a sector, whatever the block size is. */
+export const VIRTIO_BLK_SECTOR_SIZE = 512;
+/** Bytes of the header that begins every request. */
+export const VIRTIO_BLK_HEADER_SIZE = 16;
+/** The length of a device's serial. */
+export const VIRTIO_BLK_ID_BYTES = 20;
+
+/** What begins a request: `struct virtio_blk_req` up to its data. */
+export interface BlkHeader {
+  type: number;
+  /** Legacy: the priority; reserved since 1.0. */
+  ioprio: number;
+  /** The sector as two halves: the driver may ask for any. */
+  sectorHi: number;
+  sectorLo: number;
+}
+
+/** Writes a request header of 16 bytes. */
+export function encodeBlkHeader(into: DataView, type: number, sector: number, ioprio = 0): void {
+  into.setUint32(0, type, true);
+  into.setUint32(4, ioprio, true);
+  into.setUint32(8, loOf(sector), true);
+  into.setUint32(12, hiOf(sector), true);
+}
+
+/** Reads a request header of 16 bytes. */
+export function decodeBlkHeader(from: DataView, out: BlkHeader): void {
+  out.type = from.getUint32(0, true);
+  out.ioprio = from.getUint32(4, true);
+  out.sectorLo = from.getUint32(8, true);
+  out.sectorHi = from.getUint32(12, true);
+}
+
+/** The configuration space. Fields that were not offered are 0. [VIRTIO v1.2 §5.2.4 "Device configuration layout"] */
+export interface BlkConfig {
+  /** In sectors of 512 bytes. */
+  readonly capacity: number;
+  readonly sizeMax: number;
+  readonly segMax: number;
+  readonly cylinders: number;
+  readonly heads: number;
+  readonly sectors: number;
+  readonly blkSize: number;
+  /** Logical blocks per physical block, as a power of two. */
+  readonly physicalBlockExp: number;
+  readonly alignmentOffset: number;
+  readonly minIoSize: number;
+  readonly optIoSize: number;
+  /** 0: writethrough; 1: writeback. QEMU calls it `wce`. */
+  readonly writeback: number;
+  readonly numQueues: number;
+  readonly maxDiscardSectors: number;
+  readonly maxDiscardSeg: number;
+  readonly discardSectorAlignment: number;
+  readonly maxWriteZeroesSectors: number;
+  readonly maxWriteZeroesSeg: number;
+  readonly writeZeroesMayUnmap: number;
+  readonly maxSecureEraseSectors: number;
+  readonly maxSecureEraseSeg: number;
+  readonly secureEraseSectorAlignment: number;
+}
+
+type Row = readonly [name: keyof BlkConfig, offset: number, width: 1 | 2 | 4 | 8];
+
+/** `struct virtio_blk_config`, a field a row. [VIRTIO v1.2 §5.2.4 "Device configuration layout"] */
+const LAYOUT: readonly Row[] = [
+  ['capacity', 0, 8],
+  ['sizeMax', 8, 4],
+  ['segMax', 12, 4],
+  ['cylinders', 16, 2],
+  ['heads', 18, 1],
+  ['sectors', 19, 1],
+  ['blkSize', 20, 4],
+  ['physicalBlockExp', 24, 1],
+  ['alignmentOffset', 25, 1],
+  ['minIoSize', 26, 2],
+  ['optIoSize', 28, 4],
+  ['writeback', 32, 1],
+  ['numQueues', 34, 2],
+  ['maxDiscardSectors', 36, 4],
+  ['maxDiscardSeg', 40, 4],
+  ['discardSectorAlignment', 44, 4],
+  ['maxWriteZeroesSectors', 48, 4],
+  ['maxWriteZeroesSeg', 52, 4],
+  ['writeZeroesMayUnmap', 56, 1],
+  ['maxSecureEraseSectors', 60, 4],
+  ['maxSecureEraseSeg', 64, 4],
+  ['secureEraseSectorAlignment', 68, 4],
+];
+
+/** Bytes of the whole configuration space; devices may have less, or padding after it. */
+export const VIRTIO_BLK_CONFIG_SIZE = 72;
+
+/** Writes the configuration space; fields that are not given are 0, those beyond `size` are left out. */
+export function encodeBlkConfig(
+  config: Partial<BlkConfig>,
+  size: number = VIRTIO_BLK_CONFIG_SIZE,
+): Uint8Array {
+  const bytes = new Uint8Array(size);
+  const view = new DataView(bytes.buffer);
+  for (const [name, offset, width] of LAYOUT) {
+    const value = config[name] ?? 0;
+    if (offset + width > size) continue;
+    if (width === 1) view.setUint8(offset, value);
+    else if (width === 2) view.setUint16(offset, value, true);
+    else view.setUint32(offset, loOf(value), true);
+    if (width === 8) view.setUint32(offset + 4, hiOf(value), true);
+  }
+  return bytes;
+}
+
+/**
+ * Reads the configuration space; what lies beyond its end is 0. The driver must look only at what
+ * was negotiated. [VIRTIO v1.2 §2.5.1 "Driver Requirements: Device Configuration Space"]
+ */
+export function decodeBlkConfig(bytes: Uint8Array): BlkConfig {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const config: Partial<Record<keyof BlkConfig, number>> = {};
+  for (const [name, offset, width] of LAYOUT) {
+    config[name] = offset + width > bytes.length ? 0 : readField(view, offset, width);
+  }
+  return config as BlkConfig;
+}
+
+function readField(view: DataView, offset: number, width: 1 | 2 | 4 | 8): number {
+  if (width === 1) return view.getUint8(offset);
+  if (width === 2) return view.getUint16(offset, true);
+  const low = view.getUint32(offset, true);
+  return width === 4 ? low : joinNumber(view.getUint32(offset + 4, true), low);
+}

@@ -1,0 +1,416 @@
+import { type Tracer, u16 } from '@pinhole/base';
+import type { DmaSpace, GuestMemory, Translation } from '@pinhole/memory';
+import { type AvailBytes, measureAvailBytes } from './avail-bytes.js';
+import { ElementPool, type VirtqueueElement } from './device-element.js';
+import { DeviceRings } from './device-rings.js';
+import { createSpaceMapper, type DmaMapper } from './dma-mapper.js';
+import { hasFeature, VIRTIO_F_NOTIFY_ON_EMPTY, VIRTIO_RING_F_EVENT_IDX } from './features.js';
+import {
+  QEMU_ELEMENT_SIZE,
+  VIRTQ_AVAIL_F_NO_INTERRUPT,
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+  VIRTQ_DESC_SIZE,
+  VIRTQ_USED_F_NO_NOTIFY,
+  VIRTQUEUE_MAX_SIZE,
+} from './params.js';
+import { type Descriptor, RegionCache } from './region-cache.js';
+import type { QueueSetup } from './transport.js';
+import { vringNeedEvent } from './vring-need-event.js';
+
+/** What a queue needs of the device that it belongs to. */
+export interface QueueOwner {
+  /** True from `fail` to the next reset: the device leaves its queues alone. */
+  readonly isBroken: boolean;
+  readonly tracer: Tracer;
+  /** The guest broke a rule that the device cannot live with. */
+  fail(message: string): void;
+}
+
+/** See the constructor of `SplitDeviceQueue`. */
+export interface SplitDeviceQueueOptions {
+  readonly owner: QueueOwner;
+  /** Names the queue in traces, such as `vd0q0`. */
+  readonly id: string;
+  /** The most entries; what the size is until the driver chooses. */
+  readonly maxSize: number;
+  /** Guest memory, as the hypervisor sees it. */
+  readonly memory: GuestMemory;
+  /** The device's view of memory: of the rings, and of the buffers unless there is a `mapper`. */
+  readonly space: DmaSpace;
+  /** How buffers are reached; by default through `space`, without a bounce buffer. */
+  readonly mapper?: DmaMapper;
+  /** What traces give as the size of an element. */
+  readonly elementSize?: number;
+}
+
+/**
+ * The device's half of a split virtqueue, access for access as QEMU does it: behind an IOMMU each
+ * access is a translation that a log shows. Fields are little-endian whatever the guest is: the
+ * device is not a legacy one. [qemu v7.2 hw/virtio/virtio.c]
+ *
+ * Nothing in guest memory can make it throw or go round for ever: a chain ends after as many
+ * descriptors as its table holds, or 1024 segments.
+ */
+export class SplitDeviceQueue {
+  readonly id: string;
+  readonly maxSize: number;
+  readonly #owner: QueueOwner;
+  readonly #tracer: Tracer;
+  readonly #rings: DeviceRings;
+  readonly #table: RegionCache;
+  readonly #mapper: DmaMapper;
+  readonly #pool: ElementPool;
+  readonly #elementSize: number;
+  readonly #desc: Descriptor = { addrHi: 0, addrLo: 0, len: 0, flags: 0, next: 0 };
+  readonly #piece: Translation = { gpa: 0, length: 0 };
+  #size: number;
+  #setup: QueueSetup | undefined;
+  #hasEventIdx = false;
+  #hasNotifyOnEmpty = false;
+  #lastAvailIdx = 0;
+  // The last value of avail.idx that was read: saves reading it again.
+  #shadowAvailIdx = 0;
+  #usedIdx = 0;
+  #signalledUsed = 0;
+  #isSignalledUsedValid = false;
+  #isNotificationOn = true;
+  #inUse = 0;
+
+  constructor(options: SplitDeviceQueueOptions) {
+    const { memory, space } = options;
+    this.id = options.id;
+    this.maxSize = options.maxSize;
+    this.#size = options.maxSize;
+    this.#owner = options.owner;
+    this.#tracer = options.owner.tracer;
+    this.#rings = new DeviceRings(memory, space);
+    this.#table = new RegionCache(memory, space);
+    this.#mapper = options.mapper ?? createSpaceMapper(space);
+    this.#pool = new ElementPool(`${options.id}e`);
+    this.#elementSize = options.elementSize ?? QEMU_ELEMENT_SIZE;
+  }
+
+  /** Entries in the ring. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Whether the driver gave the addresses: kicks are heard only then. */
+  get isConfigured(): boolean {
+    return this.#setup !== undefined && this.#setup.desc !== 0n;
+  }
+
+  /** Elements taken and not yet returned. */
+  get inUse(): number {
+    return this.#inUse;
+  }
+
+  /** Where the device goes on reading the available ring: free-running, 16 bits. */
+  get lastAvailIdx(): number {
+    return this.#lastAvailIdx;
+  }
+
+  /** Where the device goes on writing the used ring: free-running, 16 bits. */
+  get usedIdx(): number {
+    return this.#usedIdx;
+  }
+
+  /** Whether the driver is asked for kicks. [qemu v7.2 hw/virtio/virtio.c virtio_queue_get_notification] */
+  get isNotificationOn(): boolean {
+    return this.#isNotificationOn;
+  }
+
+  /** Takes up what the driver accepted. EVENT_IDX makes the rings two bytes longer. */
+  setFeatures(features: bigint): void {
+    this.#hasEventIdx = hasFeature(features, VIRTIO_RING_F_EVENT_IDX);
+    this.#hasNotifyOnEmpty = hasFeature(features, VIRTIO_F_NOTIFY_ON_EMPTY);
+    if (this.#hasEventIdx) this.#openRings();
+  }
+
+  /**
+   * The driver gives size and addresses. A size that QEMU does not take leaves the old one.
+   * [qemu v7.2 hw/virtio/virtio.c virtio_queue_set_num, virtio_queue_set_rings]
+   */
+  configure(setup: QueueSetup): void {
+    if (setup.size > 0 && setup.size <= VIRTQUEUE_MAX_SIZE) this.#size = setup.size;
+    this.#setup = { ...setup, size: this.#size };
+    this.#openRings();
+  }
+
+  /** Back to the start. What was popped before must not be returned after. */
+  reset(): void {
+    this.#rings.reset();
+    this.#setup = undefined;
+    this.#size = this.maxSize;
+    this.#hasEventIdx = false;
+    this.#hasNotifyOnEmpty = false;
+    this.#lastAvailIdx = 0;
+    this.#shadowAvailIdx = 0;
+    this.#usedIdx = 0;
+    this.#signalledUsed = 0;
+    this.#isSignalledUsedValid = false;
+    this.#isNotificationOn = true;
+    this.#inUse = 0;
+  }
+
+  /**
+   * Asks the driver for kicks, or to spare them: an advice. With EVENT_IDX reads `avail.idx`
+   * either way, and when turning on writes it to `avail_event`; otherwise reads and writes
+   * `used.flags`. [qemu v7.2 hw/virtio/virtio.c virtio_queue_split_set_notification]
+   */
+  setNotification(isOn: boolean): void {
+    this.#isNotificationOn = isOn;
+    if (!this.isConfigured) return;
+    if (this.#hasEventIdx) {
+      const idx = this.#readAvailIdx();
+      if (isOn) this.#rings.writeAvailEvent(this.#size, idx);
+    } else {
+      this.#rings.changeUsedFlags(VIRTQ_USED_F_NO_NOTIFY, !isOn);
+    }
+  }
+
+  /** Reads `avail.idx` only if all that was seen of it is done. [qemu v7.2 hw/virtio/virtio.c virtio_queue_split_empty] */
+  isEmpty(): boolean {
+    if (this.#owner.isBroken || !this.#hasRing('avail')) return true;
+    if (this.#shadowAvailIdx !== this.#lastAvailIdx) return false;
+    return this.#readAvailIdx() === this.#lastAvailIdx;
+  }
+
+  /**
+   * Takes the next buffer, or nothing if there is none or the driver's chain is bad: then the
+   * device is broken. [qemu v7.2 hw/virtio/virtio.c virtqueue_split_pop]
+   */
+  pop(): VirtqueueElement | undefined {
+    if (this.isEmpty()) return undefined;
+    if (this.#inUse >= this.#size) return this.#fail('Virtqueue size exceeded');
+    const head = this.#takeHead(this.#lastAvailIdx);
+    this.#lastAvailIdx = u16(this.#lastAvailIdx + 1);
+    if (head < 0) return undefined;
+    if (this.#hasEventIdx && this.#isNotificationOn) {
+      this.#rings.writeAvailEvent(this.#size, this.#lastAvailIdx);
+    }
+    if (!this.#rings.isMapped) return this.#fail('Region caches not initialized');
+    const element = this.#pool.take(head);
+    if (!this.#collect(head, element)) {
+      this.#undoMap(element);
+      this.#pool.give(element);
+      return undefined;
+    }
+    this.#inUse += 1;
+    if (this.#tracer.on) this.#tracePop(element);
+    return element;
+  }
+
+  /** Returns a buffer with `written` bytes in it: `fill` and `flush`. [qemu v7.2 hw/virtio/virtio.c virtqueue_push] */
+  push(element: VirtqueueElement, written: number): void {
+    this.fill(element, written, 0);
+    this.flush(1);
+  }
+
+  /**
+   * Puts a buffer into the used ring, `offset` entries after those that were flushed. The element
+   * is over. [qemu v7.2 hw/virtio/virtio.c virtqueue_fill]
+   */
+  fill(element: VirtqueueElement, written: number, offset: number): void {
+    if (this.#tracer.on) {
+      const args = { vq: this.id, elem: element.id, len: written, idx: offset };
+      this.#tracer.event('device', 'virtqueue_fill', args);
+    }
+    this.#unmap(element, written);
+    if (!this.#owner.isBroken && this.#hasRing('used')) {
+      this.#rings.writeUsedEntry((this.#usedIdx + offset) % this.#size, element.head, written);
+    }
+    this.#pool.give(element);
+  }
+
+  /** Shows the driver `count` filled entries. [qemu v7.2 hw/virtio/virtio.c virtqueue_split_flush] */
+  flush(count: number): void {
+    if (this.#owner.isBroken) {
+      this.#inUse -= count;
+      return;
+    }
+    if (!this.#hasRing('used')) return;
+    if (this.#tracer.on) this.#tracer.event('device', 'virtqueue_flush', { vq: this.id, count });
+    const newIdx = u16(this.#usedIdx + count);
+    this.#rings.writeUsedIdx(newIdx);
+    this.#usedIdx = newIdx;
+    this.#inUse -= count;
+    // The index overtook the one last signalled: what that said is stale.
+    if (((newIdx - this.#signalledUsed) << 16) >> 16 < count) this.#isSignalledUsedValid = false;
+  }
+
+  /** Gives up an element without returning it to the driver. [qemu v7.2 hw/virtio/virtio.c virtqueue_detach_element] */
+  detach(element: VirtqueueElement, written = 0): void {
+    this.#inUse -= 1;
+    this.#unmap(element, written);
+    this.#pool.give(element);
+  }
+
+  /** As if the element popped last had not been. [qemu v7.2 hw/virtio/virtio.c virtqueue_unpop] */
+  unpop(element: VirtqueueElement): void {
+    this.#lastAvailIdx = u16(this.#lastAvailIdx - 1);
+    this.detach(element);
+  }
+
+  /**
+   * Whether the driver wants an interrupt for what was flushed. With EVENT_IDX the first time
+   * after set-up is yes without a look at `used_event`; otherwise `avail.flags` says.
+   * [qemu v7.2 hw/virtio/virtio.c virtio_split_should_notify]
+   */
+  shouldNotify(): boolean {
+    if (this.#hasNotifyOnEmpty && this.#inUse === 0 && this.isEmpty()) return true;
+    if (!this.#hasEventIdx) {
+      return (this.#rings.availFlags() & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
+    }
+    const wasValid = this.#isSignalledUsedValid;
+    const old = this.#signalledUsed;
+    this.#isSignalledUsedValid = true;
+    this.#signalledUsed = this.#usedIdx;
+    return !wasValid || vringNeedEvent(this.#rings.availEntry(this.#size), this.#usedIdx, old);
+  }
+
+  /**
+   * How many bytes the waiting buffers hold, without taking them; stops counting when both limits
+   * are reached. Zero and broken if a chain is bad. [qemu v7.2 hw/virtio/virtio.c virtqueue_get_avail_bytes]
+   */
+  availBytes(maxIn: number, maxOut: number): AvailBytes {
+    if (!this.isConfigured || !this.#rings.isMapped) return { inBytes: 0, outBytes: 0 };
+    return measureAvailBytes({
+      rings: this.#rings,
+      table: this.#table,
+      size: this.#size,
+      lastAvailIdx: this.#lastAvailIdx,
+      readAvailIdx: () => this.#readAvailIdx(),
+      fail: (message) => this.#owner.fail(message),
+      maxIn,
+      maxOut,
+    });
+  }
+
+  #readAvailIdx(): number {
+    if (!this.#rings.isMapped) return 0;
+    const idx = this.#rings.availIdx();
+    this.#shadowAvailIdx = idx;
+    return idx;
+  }
+
+  // The head that the driver put at `idx`, or -1: no descriptor.
+  #takeHead(idx: number): number {
+    const head = this.#rings.availEntry(idx % this.#size);
+    if (head < this.#size) return head;
+    this.#fail(`Guest says index ${head} is available`);
+    return -1;
+  }
+
+  // Walks the chain, mapping each buffer before the next descriptor is read.
+  #collect(head: number, element: VirtqueueElement): boolean {
+    const desc = this.#desc;
+    this.#rings.readDescriptor(head, desc);
+    let max = this.#size;
+    const isIndirect = (desc.flags & VIRTQ_DESC_F_INDIRECT) !== 0;
+    if (isIndirect) {
+      if (desc.len === 0 || desc.len % VIRTQ_DESC_SIZE !== 0) {
+        return this.#refuse('Invalid size for indirect buffer table');
+      }
+      max = desc.len / VIRTQ_DESC_SIZE;
+      if (!this.#table.open(desc.addrHi, desc.addrLo, desc.len)) {
+        return this.#refuse('Cannot map indirect buffer');
+      }
+      this.#table.readDescriptor(0, desc);
+    }
+    for (let entries = 1; ; entries += 1) {
+      const isWrite = (desc.flags & VIRTQ_DESC_F_WRITE) !== 0;
+      if (!isWrite && element.inNum > 0) return this.#refuse('Incorrect order for descriptors');
+      if (!this.#mapDescriptor(element, isWrite)) return false;
+      // More descriptors than there are: a loop.
+      if (entries > max) return this.#refuse('Looped descriptor');
+      if ((desc.flags & VIRTQ_DESC_F_NEXT) === 0) return true;
+      const { next } = desc;
+      if (next >= max) return this.#refuse(`Desc next is ${next}`);
+      if (isIndirect) this.#table.readDescriptor(VIRTQ_DESC_SIZE * next, desc);
+      else this.#rings.readDescriptor(next, desc);
+    }
+  }
+
+  // [qemu v7.2 hw/virtio/virtio.c virtqueue_map_desc]
+  #mapDescriptor(element: VirtqueueElement, isWrite: boolean): boolean {
+    const desc = this.#desc;
+    const piece = this.#piece;
+    let left = desc.len;
+    if (left === 0) return this.#refuse('virtio: zero sized buffers are not allowed');
+    let hi = desc.addrHi;
+    let lo = desc.addrLo;
+    for (;;) {
+      if (element.outNum + element.inNum === VIRTQUEUE_MAX_SIZE) {
+        return this.#refuse('virtio: too many write descriptors in indirect table');
+      }
+      if (!this.#mapper.map(hi, lo, left, isWrite, piece)) {
+        return this.#refuse('virtio: bogus descriptor or out of resources');
+      }
+      element.append(piece.gpa, piece.length, isWrite);
+      left -= piece.length;
+      if (left <= 0) return true;
+      lo += piece.length;
+      if (lo >= 0x1_0000_0000) {
+        lo -= 0x1_0000_0000;
+        hi = (hi + 1) >>> 0;
+      }
+    }
+  }
+
+  // [qemu v7.2 hw/virtio/virtio.c virtqueue_unmap_sg]
+  #unmap(element: VirtqueueElement, written: number): void {
+    const mapper = this.#mapper;
+    if (mapper.unmap === undefined) return;
+    const { gpa, length, outNum, inNum } = element;
+    let offset = 0;
+    for (let i = outNum; i < outNum + inNum; i += 1) {
+      const accessed = Math.min(written - offset, length[i]!);
+      mapper.unmap(gpa[i]!, length[i]!, true, accessed);
+      offset += accessed;
+    }
+    for (let i = 0; i < outNum; i += 1) mapper.unmap(gpa[i]!, length[i]!, false, length[i]!);
+  }
+
+  // [qemu v7.2 hw/virtio/virtio.c virtqueue_undo_map_desc]
+  #undoMap(element: VirtqueueElement): void {
+    const mapper = this.#mapper;
+    if (mapper.unmap === undefined) return;
+    for (let i = 0; i < element.outNum + element.inNum; i += 1) {
+      mapper.unmap(element.gpa[i]!, element.length[i]!, i >= element.outNum, 0);
+    }
+  }
+
+  #openRings(): void {
+    const setup = this.#setup;
+    if (setup === undefined || setup.desc === 0n) {
+      this.#rings.reset();
+      return;
+    }
+    const failed = this.#rings.configure(setup, this.#hasEventIdx);
+    if (failed !== undefined) this.#fail(`Cannot map ${failed}`);
+  }
+
+  #hasRing(part: 'avail' | 'used'): boolean {
+    return this.#setup !== undefined && this.#setup[part] !== 0n;
+  }
+
+  #fail(message: string): undefined {
+    this.#owner.fail(message);
+    return undefined;
+  }
+
+  #refuse(message: string): false {
+    this.#owner.fail(message);
+    return false;
+  }
+
+  #tracePop(element: VirtqueueElement): void {
+    const { id: elem, inNum: in_num, outNum: out_num } = element;
+    const alloc = { elem, sz: this.#elementSize, in_num, out_num };
+    this.#tracer.event('device', 'virtqueue_alloc_element', alloc);
+    this.#tracer.event('device', 'virtqueue_pop', { vq: this.id, elem, in_num, out_num });
+  }
+}
