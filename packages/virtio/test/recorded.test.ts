@@ -1,0 +1,204 @@
+import { readFileSync } from 'node:fs';
+import { type HiLo, joinNumber, type TraceEvent, Tracer } from '@pinhole/base';
+import { createGuestMemory, DmaDirection, type DmaOps, type SparseMemory } from '@pinhole/memory';
+import { describe, expect, test } from 'vitest';
+import {
+  createSplitDriverQueue,
+  featureBit,
+  negotiateFeatures,
+  type Segment,
+  type SplitDeviceQueue,
+  setDriverOk,
+  VIRTIO_ID_BLOCK,
+  VIRTIO_RING_F_INDIRECT_DESC,
+  VirtioDeviceCore,
+  type VirtqueueElement,
+} from '../src/index.js';
+import { TestIommu } from './support/space.js';
+
+// What the device offered and the driver accepted, as the guest's console shows.
+const FEATURES = 0x103_3000_6e54n;
+const DIRECTIONS = ['BIDIRECTIONAL', 'TO_DEVICE', 'FROM_DEVICE'];
+
+function vector(name: string): string[] {
+  const text = readFileSync(new URL(`./vectors/${name}`, import.meta.url), 'utf8');
+  return text.trimEnd().split('\n');
+}
+
+/** Gives the bus addresses that the recording's kernel gave, and writes down what it is asked. */
+class RecordedDma implements DmaOps {
+  readonly name = 'recorded';
+  readonly maxMappingSize: number = Number.MAX_SAFE_INTEGER;
+  readonly said: string[] = [];
+  readonly #iommu: TestIommu;
+  readonly #addresses: number[];
+
+  constructor(iommu: TestIommu, guest: readonly string[]) {
+    this.#iommu = iommu;
+    this.#addresses = guest
+      .filter((line) => line.startsWith('dma_map_page'))
+      .map((line) => Number.parseInt(/dma_addr=(\w+)/.exec(line)![1]!, 16));
+  }
+
+  map(gpa: number, length: number, direction: DmaDirection, out: HiLo): boolean {
+    const address = this.#addresses.shift()!;
+    out.hi = 0;
+    out.lo = address;
+    this.said.push(
+      `dma_map_page: 0000:00:00.0 dir=${DIRECTIONS[direction]} dma_addr=${address.toString(16)} size=${length} phys_addr=${gpa.toString(16)} attrs=`,
+    );
+    this.#iommu.set(address, gpa, direction === DmaDirection.TO_DEVICE ? 1 : 3);
+    return true;
+  }
+
+  unmap(hi: number, lo: number, length: number, direction: DmaDirection): void {
+    const address = joinNumber(hi, lo);
+    this.said.push(
+      `dma_unmap_page: 0000:00:00.0 dir=${DIRECTIONS[direction]} dma_addr=${address.toString(16)} size=${length} attrs=`,
+    );
+    this.#iommu.clear(address);
+  }
+
+  allocCoherent(length: number, out: HiLo): number {
+    out.hi = 0;
+    out.lo = 0x2000;
+    this.said.push(`dma_alloc: size=${length}`);
+    this.#iommu.set(0x2000, RING, 3);
+    this.#iommu.set(0x3000, RING + 0x1000, 3);
+    return RING;
+  }
+
+  freeCoherent(): void {}
+}
+
+const RING = 0x3e5_4000;
+
+/** A block device that reads zeroes, and completes after it has looked at the whole queue. */
+function handleReads(queue: SplitDeviceQueue, memory: SparseMemory): VirtqueueElement[] {
+  const requests: VirtqueueElement[] = [];
+  do {
+    queue.setNotification(false);
+    for (let element = queue.pop(); element !== undefined; element = queue.pop()) {
+      memory.writeU8(element.gpa[element.outNum + element.inNum - 1]!, 0);
+      requests.push(element);
+    }
+    queue.setNotification(true);
+  } while (!queue.isEmpty());
+  return requests;
+}
+
+/** As QEMU prints it, the pointers replaced by `*`. */
+function asQemuPrints({ name, args }: TraceEvent): string {
+  if (name === 'virtqueue_alloc_element') {
+    return `${name} elem * size ${args.sz} in_num ${args.in_num} out_num ${args.out_num}`;
+  }
+  const pointers = ['vdev', 'vq', 'elem'];
+  const fields = Object.entries(args).map(
+    ([key, value]) => `${key} ${pointers.includes(key) ? '*' : value}`,
+  );
+  return `${name} ${fields.join(' ')}`;
+}
+
+function play(name: string, hasIndirect: boolean): { device: string[]; guest: string[] } {
+  const memory = createGuestMemory({ regions: [{ base: 0, size: 2 ** 31 }] });
+  const iommu = new TestIommu(memory);
+  const guest = vector(`${name}.guest.txt`);
+  const dma = new RecordedDma(iommu, guest);
+  const device: string[] = [];
+  iommu.onTranslate = (address) => device.push(`spapr_iommu_xlate 0x${address.toString(16)}`);
+  const core: VirtioDeviceCore = new VirtioDeviceCore({
+    deviceId: VIRTIO_ID_BLOCK,
+    features: FEATURES,
+    memory,
+    space: iommu,
+    elementSize: 240,
+    queues: [
+      {
+        maxSize: 256,
+        handleOutput(queue): void {
+          for (const element of handleReads(queue, memory)) {
+            queue.push(element, 4097);
+            core.notifyDriver(0);
+          }
+        },
+      },
+    ],
+    tracer: new Tracer({ emit: (event) => device.push(asQemuPrints(event)) }),
+  });
+  let wasInterrupted = false;
+  core.onInterrupt(() => {
+    wasInterrupted = true;
+  });
+  const supported = FEATURES & ~(hasIndirect ? 0n : featureBit(VIRTIO_RING_F_INDIRECT_DESC));
+  expect(negotiateFeatures(core, { supported }).ok).toBe(true);
+  // Both requests of the recording have their table at the same address.
+  const driver = createSplitDriverQueue<number>({
+    memory,
+    dma,
+    tables: { allocate: () => 0x704_b740, free: () => {} },
+    size: core.queueMaxSize(0),
+    layoutAlign: 128,
+    hasIndirect,
+    hasEventIdx: true,
+    notify: () => core.notifyQueue(0),
+  })!;
+  core.setupQueue(0, driver.setup);
+  setDriverOk(core);
+  for (const request of requestsOf(guest)) {
+    wasInterrupted = false;
+    expect(driver.add(request.slice(0, 1), request.slice(1), 1)).toBe('ok');
+    expect(driver.kick()).toBe(true);
+    expect(wasInterrupted).toBe(true);
+    expect(driver.noteInterrupt()).toBe(true);
+    driver.disableCallbacks();
+    expect(driver.getUsed()).toMatchObject({ kind: 'used', length: 4097 });
+    expect(driver.getUsed()).toBeUndefined();
+    expect(driver.enableCallbacks()).toBe(true);
+  }
+  return { device, guest: dma.said };
+}
+
+/** Header, data and status of each request. */
+function requestsOf(guest: readonly string[]): Segment[][] {
+  const requests: Segment[][] = [];
+  for (const line of guest) {
+    const match = /^dma_map_page: .*size=(\d+) phys_addr=(\w+)/.exec(line);
+    if (match === null) continue;
+    const length = Number(match[1]);
+    if (length === 48) continue;
+    if (length === 16) requests.push([]);
+    requests.at(-1)!.push({ gpa: Number.parseInt(match[2]!, 16), length });
+  }
+  return requests;
+}
+
+/** What of QEMU's log this package accounts for; the interrupt was not traced. */
+function recordedDevice(name: string): string[] {
+  return vector(`${name}.qemu.txt`)
+    .filter((line) =>
+      /^(virtio_set_status|virtio_queue_notify|virtqueue_|spapr_iommu_xlate)/.test(line),
+    )
+    .map((line) => line.replace(/^spapr_iommu_xlate liobn=\S+ (\S+) .*/, 'spapr_iommu_xlate $1'))
+    .map((line) => line.replace(/\b(vdev|vq|elem) 0x\w+/g, '$1 *'));
+}
+
+function recordedGuest(name: string): string[] {
+  return vector(`${name}.guest.txt`).map((line) =>
+    line.replace(/^dma_alloc: .*(size=\d+).*/, 'dma_alloc: $1'),
+  );
+}
+
+describe.each([
+  ['linux6.12-pinhole', true],
+  ['linux6.12-pinhole-noindirect', false],
+])('%s', (name, hasIndirect) => {
+  test('the device asks for the translations that QEMU asked for, in its order', () => {
+    const { device } = play(name, hasIndirect);
+    const said = device.filter((line) => !line.startsWith('virtio_notify'));
+    expect(said).toEqual(recordedDevice(name));
+  });
+
+  test('the driver maps and unmaps what Linux mapped and unmapped, in its order', () => {
+    expect(play(name, hasIndirect).guest).toEqual(recordedGuest(name));
+  });
+});
