@@ -1,15 +1,8 @@
 import { addU64, distanceU64, type Gpa, type HiLo, hi32, lo32 } from '@pinhole/base';
-import type { DmaDirection, DmaOps, GuestMemory } from '@pinhole/memory';
+import type { DmaDirection, DmaOps, DmaRange, GuestMemory } from '@pinhole/memory';
 import type { GuestPages } from './guest-pages.js';
 import { IO_TLB_SEGSIZE, IO_TLB_SIZE } from './params.js';
 import type { Swiotlb } from './swiotlb.js';
-
-/** A stretch of memory and where a bus shows it. [linux v6.1 include/linux/dma-direct.h bus_dma_region] */
-export interface DmaRange {
-  readonly cpuStart: Gpa;
-  readonly dmaStart: bigint;
-  readonly size: number;
-}
 
 /** Options of {@link createDirectDmaOps}. */
 export interface DirectDmaOptions {

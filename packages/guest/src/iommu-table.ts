@@ -1,10 +1,5 @@
 import { type Ioba, invariant, type Liobn } from '@pinhole/base';
-import {
-  IOMMU_BLOCK_SIZE,
-  IOMMU_LARGE_ALLOC,
-  IOMMU_NR_POOLS,
-  IOMMU_POOLS_FROM,
-} from './params.js';
+import { IOMMU_BLOCK_SIZE, IOMMU_LARGE_ALLOC, IOMMU_NR_POOLS, IOMMU_POOLS_FROM } from './params.js';
 
 interface Pool {
   readonly start: number;

@@ -1,5 +1,5 @@
 import { type Gpa, hex, invariant, NO_TRACE, type Tracer } from '@pinhole/base';
-import { type Hypercalls, type Ultracalls, U_SUCCESS, UV_SHARE_PAGE } from '@pinhole/hcall';
+import { type Hypercalls, U_SUCCESS, type Ultracalls, UV_SHARE_PAGE } from '@pinhole/hcall';
 import type { DmaOps, GuestMemory, MemoryRegion } from '@pinhole/memory';
 import { type DdwResult, DynamicDmaWindows, type PhbDescription } from './ddw.js';
 import { createDirectDmaOps } from './dma-direct.js';

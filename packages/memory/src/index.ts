@@ -5,6 +5,8 @@ export type { MemoryErrorCode } from './errors.js';
 export { MemoryError } from './errors.js';
 export { HypervisorView } from './hypervisor-view.js';
 export { PageOwnership } from './ownership.js';
+export type { DmaRange } from './ranges-space.js';
+export { createRangesSpace } from './ranges-space.js';
 export type { GuestMemoryOptions } from './sparse-memory.js';
 export { createGuestMemory, SparseMemory } from './sparse-memory.js';
 export { createSystemMemorySpace } from './system-memory-space.js';

@@ -1,1 +1,10 @@
-export {};
+export type { BlockBackend } from './block-backend.js';
+export { checkDiskSize, createMemoryBackend, SECTOR_SIZE } from './block-backend.js';
+export type { QemuErrorCode } from './errors.js';
+export { QemuError } from './errors.js';
+export type { GlobalBounce } from './qemu-mapper.js';
+export { QemuMapper } from './qemu-mapper.js';
+export type { VirtioBlkOptions } from './virtio-blk.js';
+export { VirtioBlk } from './virtio-blk.js';
+export type { BusPlugOptions } from './virtio-bus.js';
+export { chooseDmaSpace } from './virtio-bus.js';
