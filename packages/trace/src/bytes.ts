@@ -7,6 +7,23 @@ export function asciiBytes(text: string): Uint8Array {
   return Uint8Array.from(text, (char) => char.charCodeAt(0));
 }
 
+/** A text as UTF-8; a lone surrogate becomes three bytes that are not UTF-8. */
+export function utf8Bytes(text: string): Uint8Array {
+  const bytes: number[] = [];
+  for (const char of text) {
+    const code = char.codePointAt(0) as number;
+    if (code < 0x80) {
+      bytes.push(code);
+      continue;
+    }
+    // The length is in the first byte; every other byte has six bits.
+    const more = code < 0x800 ? 1 : code < 0x1_0000 ? 2 : 3;
+    bytes.push(((0xff00 >> (more + 1)) & 0xff) | (code >> (6 * more)));
+    for (let i = more - 1; i >= 0; i -= 1) bytes.push(0x80 | ((code >> (6 * i)) & 0x3f));
+  }
+  return Uint8Array.from(bytes);
+}
+
 /** A short run of bytes as text, one character a byte. */
 export function latin1(bytes: Uint8Array, start: number, end: number): string {
   return String.fromCharCode.apply(null, bytes.subarray(start, end) as unknown as number[]);

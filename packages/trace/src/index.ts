@@ -1,7 +1,12 @@
+export { createChromeWriter } from './chrome.js';
 export type { TraceErrorCode } from './errors.js';
 export { TraceError } from './errors.js';
 export { eventCatalogue } from './events.js';
+export { formatEvent } from './format.js';
+export { createFtraceReader, readFtrace } from './ftrace-reader.js';
+export { createNdjsonWriter } from './ndjson.js';
 export { createQemuLogReader, readQemuLog } from './qemu-reader.js';
+export { createQemuTextWriter } from './qemu-text.js';
 export type {
   LogReader,
   ProblemKind,
@@ -10,4 +15,6 @@ export type {
   ReadSummary,
 } from './reader.js';
 export { findEvent, matchEvents } from './select.js';
+export type { MemorySink, TraceWriter, WriteText } from './sinks.js';
+export { createMemorySink, filterEvents } from './sinks.js';
 export type { ArgFormat, EventArg, EventArgs, EventSource, EventSpec } from './types.js';

@@ -1,5 +1,5 @@
 import type { TraceEvent } from '@pinhole/base';
-import { excerpt, isBinary } from './bytes.js';
+import { excerpt, isBinary, utf8Bytes } from './bytes.js';
 import type { LineHandler } from './lines.js';
 
 /**
@@ -8,9 +8,10 @@ import type { LineHandler } from './lines.js';
  * - `malformed`: not a line that the source prints; `expected` says what should be there.
  * - `binary`: not text.
  * - `too-long`: longer than `maxLineBytes`.
+ * - `lost`: the kernel says that its buffer was too small and events before this line are missing.
  * - `cut`: the input ends without a newline, so the end of its last line may be missing.
  */
-export type ProblemKind = 'unknown-event' | 'malformed' | 'binary' | 'too-long' | 'cut';
+export type ProblemKind = 'unknown-event' | 'malformed' | 'binary' | 'too-long' | 'lost' | 'cut';
 
 /** A line that gave no event. */
 export interface ReadProblem {
@@ -54,6 +55,7 @@ export class ProblemLog {
     malformed: 0,
     binary: 0,
     'too-long': 0,
+    lost: 0,
     cut: 0,
   };
   readonly #report: ((problem: ReadProblem) => void) | undefined;
@@ -100,4 +102,20 @@ export class ProblemLog {
         this.add('cut', bytes, start, end, line, { expected: 'a newline at the end' }),
     };
   }
+}
+
+/** Reads a whole text at once. */
+export function readAll(
+  createReader: (options: ReaderOptions) => LogReader,
+  text: string,
+): { events: TraceEvent[]; problems: ReadProblem[] } {
+  const events: TraceEvent[] = [];
+  const problems: ReadProblem[] = [];
+  const reader = createReader({
+    onEvent: (event) => events.push(event),
+    onProblem: (problem) => problems.push(problem),
+  });
+  reader.push(utf8Bytes(text));
+  reader.end();
+  return { events, problems };
 }
