@@ -54,7 +54,7 @@ class IommuDmaOps implements DmaOps {
   }
 
   allocCoherent(length: number, out: HiLo): Gpa | undefined {
-    const { pages, memory, table } = this.#options;
+    const { pages, memory } = this.#options;
     const bytes = Math.ceil(length / pages.pageSize) * pages.pageSize;
     const gpa = pages.allocPages(bytes);
     if (gpa === undefined) return undefined;

@@ -17,10 +17,10 @@ export const IO_TLB_SIZE = 2048;
 /** Slots of one mapping at most: 256 KiB. [linux v6.1 include/linux/swiotlb.h IO_TLB_SEGSIZE] */
 export const IO_TLB_SEGSIZE = 128;
 /** Bounce pool by default: 64 MiB. [linux v6.1 include/linux/swiotlb.h IO_TLB_DEFAULT_SIZE] */
-export const IO_TLB_DEFAULT_SIZE = 64 * 2 ** 20;
+export const IO_TLB_DEFAULT_SIZE: number = 64 * 2 ** 20;
 
 /** Largest request of the block layer in bytes. [linux v6.1 include/linux/blkdev.h BLK_DEF_MAX_SECTORS] */
-export const BLK_DEF_MAX_BYTES = 2560 * 512;
+export const BLK_DEF_MAX_BYTES: number = 2560 * 512;
 
 /** Page sizes in the answer of ibm,query-pe-dma-window: bit number to page shift, in the order in
  * which Linux tries them. [linux v6.1 arch/powerpc/platforms/pseries/iommu.c iommu_get_page_shift] */

@@ -46,7 +46,7 @@ const STATUS_NOT_WRITTEN = 0xff;
 const REQUEST_OBJECT_SIZE = 64;
 
 /** Features of driver, ring code and transport. [linux v6.1 drivers/block/virtio_blk.c features] */
-const SUPPORTED = featureBits([
+const SUPPORTED = featureBits(
   VIRTIO_BLK_F_SIZE_MAX,
   VIRTIO_BLK_F_SEG_MAX,
   VIRTIO_BLK_F_GEOMETRY,
@@ -63,7 +63,7 @@ const SUPPORTED = featureBits([
   VIRTIO_F_VERSION_1,
   VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_F_RING_RESET,
-]);
+);
 
 /** How a request ended. */
 export type BlkOutcome =

@@ -1,1 +1,27 @@
-export {};
+export type {
+  Architecture,
+  DeviceReach,
+  Platform,
+  PlatformCounters,
+  PlatformOptions,
+} from './architecture.js';
+export { defineArchitecture } from './architecture.js';
+export type { DiskSource } from './disk.js';
+export { CopyOnWriteDisk, createSeededDisk, DEFAULT_DISK_SIZE } from './disk.js';
+export type { MachineErrorCode, ScenarioProblem } from './errors.js';
+export { MachineError } from './errors.js';
+export type { Outcome, RunReport } from './report.js';
+export type { RunOptions } from './run.js';
+export { architectures, runScenario } from './run.js';
+export type { ParseScenarioOptions } from './scenario.js';
+export { parseScenario } from './scenario.js';
+export type {
+  DeviceConfig,
+  GuestConfig,
+  MachineConfig,
+  Scenario,
+  Transfer,
+  WorkloadOperation,
+} from './scenario-schema.js';
+export { scenarioJsonSchema } from './scenario-schema.js';
+export type { WorkloadResult } from './workload.js';

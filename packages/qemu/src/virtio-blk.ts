@@ -305,5 +305,5 @@ function offeredFeatures(options: VirtioBlkOptions): bigint {
   if (options.indirect ?? true) bits.push(VIRTIO_RING_F_INDIRECT_DESC);
   if (options.eventIdx ?? true) bits.push(VIRTIO_RING_F_EVENT_IDX);
   if (options.iommuPlatform) bits.push(VIRTIO_F_ACCESS_PLATFORM);
-  return featureBits(bits);
+  return featureBits(...bits);
 }

@@ -11,16 +11,20 @@ export class SpaprIommu {
   /** @throws TceError `E_DUPLICATE_LIOBN`. */
   constructor(options: { readonly phbs: readonly SpaprPhb[]; readonly vio?: readonly TceTable[] }) {
     this.phbs = options.phbs;
-    for (const table of [...options.phbs.flatMap((phb) => phb.tables), ...(options.vio ?? [])]) {
-      if (this.#tables.has(table.liobn)) {
-        throw new TceError(
-          'E_DUPLICATE_LIOBN',
-          `expected one table per LIOBN, found two with ${hex(table.liobn)}`,
-          { details: { liobn: table.liobn } },
-        );
-      }
-      this.#tables.set(table.liobn, table);
+    for (const phb of options.phbs) for (const table of phb.tables) this.add(table);
+    for (const table of options.vio ?? []) this.add(table);
+  }
+
+  /** Adds the table of a VIO device. @throws TceError `E_DUPLICATE_LIOBN`. */
+  add(table: TceTable): void {
+    if (this.#tables.has(table.liobn)) {
+      throw new TceError(
+        'E_DUPLICATE_LIOBN',
+        `expected one table per LIOBN, found two with ${hex(table.liobn)}`,
+        { details: { liobn: table.liobn } },
+      );
     }
+    this.#tables.set(table.liobn, table);
   }
 
   /**

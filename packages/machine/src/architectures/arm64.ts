@@ -1,0 +1,130 @@
+import { ModelError } from '@pinhole/base';
+import { createDirectDmaOps, type DeviceDma, GuestPages } from '@pinhole/guest';
+import {
+  createGuestMemory,
+  createRangesSpace,
+  createSystemMemorySpace,
+  type DmaRange,
+} from '@pinhole/memory';
+import {
+  type Architecture,
+  defineArchitecture,
+  type Platform,
+  type PlatformOptions,
+} from '../architecture.js';
+import type { MachineConfig } from '../scenario-schema.js';
+
+/** Where memory starts. [qemu v7.2 hw/arm/virt.c base_memmap VIRT_MEM] */
+const RAM_BASE = 0x4000_0000;
+const MIN_MEMORY = 256 * 2 ** 20;
+const MAX_MEMORY = 2 ** 40;
+
+/**
+ * Arm without an IOMMU: the bus shows memory where `dma-ranges` says. Kernel objects come from the
+ * first range, user pages from the last, as low and high memory do.
+ */
+export const arm64: Architecture = defineArchitecture({
+  id: 'arm64',
+  title: 'arm64 (no IOMMU)',
+  build: buildArm64,
+});
+
+function buildArm64(options: PlatformOptions): Platform {
+  const { machine, guest, kernel, rng } = options;
+  const ranges = checkedRanges(machine, guest.secure);
+  const memory = createGuestMemory({ regions: [{ base: RAM_BASE, size: machine.memory }] });
+  const first = ranges[0] as DmaRange;
+  const last = ranges.at(-1) as DmaRange;
+  const isOne = ranges.length === 1;
+  const half = Math.floor(first.size / 2 ** 13) * 2 ** 12;
+  const pages = new GuestPages({
+    pageSize: kernel.pageSize,
+    kernel: { base: first.cpuStart, size: isOne ? half : first.size },
+    user: isOne
+      ? { base: first.cpuStart + half, size: first.size - half }
+      : { base: last.cpuStart, size: last.size },
+    rng,
+  });
+  const hasBusOffset = ranges.some(({ cpuStart, dmaStart }) => BigInt(cpuStart) !== dmaStart);
+  const dma: DeviceDma = {
+    ops: createDirectDmaOps({ memory, pages, ranges, cpu: () => 0 }),
+    hasBusOffset,
+    because: hasBusOffset
+      ? 'dma-direct: physical addresses moved as dma-ranges says'
+      : 'dma-direct: bus addresses are physical addresses',
+    steps: ranges.map(
+      ({ cpuStart, dmaStart, size }) =>
+        `dma-ranges: memory at 0x${cpuStart.toString(16)} is at 0x${dmaStart.toString(16)} on the bus, 0x${size.toString(16)} bytes`,
+    ),
+  };
+  const onBus = ranges.reduce((sum, { size }) => sum + size, 0);
+  return {
+    guestMemory: memory,
+    hypervisorMemory: memory,
+    systemMemory: createSystemMemorySpace(memory),
+    busSpace: createRangesSpace(memory, ranges),
+    pages,
+    dma,
+    hook: {
+      answer: hasBusOffset,
+      because: hasBusOffset ? 'its bus has a DMA offset' : 'its bus has no DMA offset',
+      dma,
+    },
+    counters: () => ({
+      hcalls: {},
+      tcesLive: 0,
+      tcesPeak: 0,
+      translations: 0,
+      bytesBounced: 0,
+      bytesShared: 0,
+      ciphertextBytesRead: 0,
+      privateBytesWriteRefused: 0,
+    }),
+    reach: (space) => {
+      const bytes = space.isIdentity ? machine.memory : onBus;
+      return { addressable: bytes, plaintext: bytes };
+    },
+  };
+}
+
+function checkedRanges(machine: MachineConfig, isSecure: boolean): DmaRange[] {
+  const fail = (path: string, message: string): never => {
+    throw new ModelError('E_MACHINE', message, { details: { path } });
+  };
+  const { memory } = machine;
+  if (memory < MIN_MEMORY || memory > MAX_MEMORY || memory % 2 ** 20 !== 0) {
+    fail(
+      'machine.memory',
+      `expected a multiple of 1 MiB from 256 MiB to 1 TiB, found ${memory} bytes`,
+    );
+  }
+  if (isSecure) fail('guest.secure', 'a secure arm64 guest is not modelled');
+  if (machine.maxMemory !== undefined)
+    fail('machine.maxMemory', 'hotplug is modelled for pseries only');
+  const whole = { cpu: RAM_BASE, bus: BigInt(RAM_BASE), size: memory };
+  const ranges = (machine.dmaRanges ?? [whole]).map(({ cpu, bus, size }, i) => {
+    const path = `machine.dmaRanges[${i}]`;
+    if (cpu < RAM_BASE || cpu + size > RAM_BASE + memory || size < 2 ** 20) {
+      fail(
+        path,
+        `expected at least 1 MiB inside memory (0x${RAM_BASE.toString(16)} to 0x${(RAM_BASE + memory).toString(16)}), found 0x${size.toString(16)} bytes at 0x${cpu.toString(16)}`,
+      );
+    }
+    if (cpu % 65536 !== 0) fail(`${path}.cpu`, 'expected a multiple of 64 KiB');
+    if (bus + BigInt(size) > 2n ** 64n)
+      fail(`${path}.bus`, 'the range ends beyond 2^64 on the bus');
+    return { cpuStart: cpu, dmaStart: bus, size };
+  });
+  if (ranges.length === 0) fail('machine.dmaRanges', 'expected at least one range, found none');
+  ranges.forEach((a, i) => {
+    const clash = ranges
+      .slice(i + 1)
+      .some(
+        (b) =>
+          (a.cpuStart < b.cpuStart + b.size && b.cpuStart < a.cpuStart + a.size) ||
+          (a.dmaStart < b.dmaStart + BigInt(b.size) && b.dmaStart < a.dmaStart + BigInt(a.size)),
+      );
+    if (clash) fail(`machine.dmaRanges[${i}]`, 'overlaps another range, in memory or on the bus');
+  });
+  return ranges;
+}

@@ -1,0 +1,210 @@
+import { ModelError } from '@pinhole/base';
+import { createPhysicalDmaOps, GuestPages, type PhbDescription, PseriesDma } from '@pinhole/guest';
+import {
+  createSpaprHypercalls,
+  createUltravisor,
+  HCALL_NAMES,
+  RTAS_TOKENS,
+  type SpaprHypercalls,
+} from '@pinhole/hcall';
+import {
+  createGuestMemory,
+  createSystemMemorySpace,
+  type DmaSpace,
+  type GuestMemory,
+  HypervisorView,
+  PageOwnership,
+} from '@pinhole/memory';
+import { SpaprIommu, SpaprPhb } from '@pinhole/tce';
+import {
+  type Architecture,
+  type DeviceReach,
+  defineArchitecture,
+  type Platform,
+  type PlatformOptions,
+} from '../architecture.js';
+import type { MachineConfig } from '../scenario-schema.js';
+
+/** Below this the kernel image and what firmware left; pages come from above. */
+const KERNEL_BASE = 16 * 2 ** 20;
+const MIN_MEMORY = 256 * 2 ** 20;
+/** Hotpluggable memory starts at a multiple of this. [qemu v7.2 include/hw/ppc/spapr.h SPAPR_DEVICE_MEM_ALIGN] */
+const DEVICE_MEM_ALIGN = 2 ** 30;
+/** The lowest address at which a device could place its own memory; RAM must end below. */
+const MAX_MEMORY = 2 ** 46;
+
+/** IBM POWER under PAPR, with QEMU as its hypervisor. */
+export const pseries: Architecture = defineArchitecture({
+  id: 'pseries',
+  title: 'pseries (PAPR)',
+  build: buildPseries,
+});
+
+function buildPseries(options: PlatformOptions): Platform {
+  const { machine, guest, kernel, rng, tracer } = options;
+  checkMachine(machine);
+  const guestMemory = createGuestMemory({ regions: [{ base: 0, size: machine.memory }] });
+  const ownership = new PageOwnership({ pageSize: kernel.pageSize });
+  const view = guest.secure ? new HypervisorView(guestMemory, ownership) : undefined;
+  const hypervisorMemory: GuestMemory = view ?? guestMemory;
+  const phb = new SpaprPhb({
+    memory: hypervisorMemory,
+    dmaWindowSize: machine.dmaWindowSize,
+    ddw: machine.ddw,
+    pageSizeMask: machine.pageSizes,
+    tracer,
+  });
+  const iommu = new SpaprIommu({ phbs: [phb] });
+  const hypercalls = createSpaprHypercalls({ iommu, memory: hypervisorMemory, tracer });
+  const half = Math.floor(machine.memory / 2 ** 21) * 2 ** 20;
+  const pages = new GuestPages({
+    pageSize: kernel.pageSize,
+    kernel: { base: KERNEL_BASE, size: half - KERNEL_BASE },
+    user: { base: half, size: machine.memory - half },
+    rng,
+  });
+  const pseriesDma = new PseriesDma({
+    kernel,
+    memory: guestMemory,
+    pages,
+    hypercalls,
+    phb: describePhb(phb, machine),
+    hasMultiTce: true,
+    cpus: machine.cpus,
+    tracer,
+    ...(guest.secure
+      ? { ultracalls: createUltravisor({ memory: guestMemory, ownership, tracer }) }
+      : {}),
+  });
+  // Any PCI device that asks for 64-bit DMA sets the windows up, whatever virtio does later.
+  const dma = pseriesDma.probe();
+  const hook = guest.secure
+    ? { answer: true, because: 'a secure guest', dma: pseriesDma.physicalOps() }
+    : {
+        answer: false,
+        because: 'not a secure guest',
+        dma: physicalDma(guestMemory, pages),
+      };
+  const { swiotlb } = pseriesDma;
+  return {
+    guestMemory,
+    hypervisorMemory,
+    systemMemory: createSystemMemorySpace(hypervisorMemory),
+    busSpace: phb,
+    pages,
+    dma,
+    hook,
+    ...(swiotlb === undefined ? {} : { bouncePool: { base: swiotlb.base, size: swiotlb.size } }),
+    counters: () => ({
+      hcalls: countHypercalls(hypercalls),
+      tcesLive: sum(phb, (table) => table.live),
+      tcesPeak: sum(phb, (table) => table.peakLive),
+      translations: phb.translations,
+      bytesBounced: swiotlb?.bytesBounced ?? 0,
+      bytesShared: ownership.sharedBytes,
+      ciphertextBytesRead: view?.ciphertextBytesRead ?? 0,
+      privateBytesWriteRefused: view?.privateBytesWriteRefused ?? 0,
+    }),
+    reach: (space) => reachThrough(space, phb, guestMemory, guest.secure ? ownership : undefined),
+  };
+}
+
+function physicalDma(memory: GuestMemory, pages: GuestPages): Platform['dma'] {
+  return {
+    ops: createPhysicalDmaOps({ memory, pages }),
+    hasBusOffset: false,
+    because: 'physical addresses',
+    steps: [],
+  };
+}
+
+// What the device tree says. [qemu v7.2 hw/ppc/spapr_pci.c spapr_dt_phb]
+function describePhb(phb: SpaprPhb, machine: MachineConfig): PhbDescription {
+  return {
+    buid: phb.buid,
+    dmaWindow: {
+      liobn: phb.tables[0]?.liobn ?? 0,
+      busOffset: phb.dmaWindowAddress,
+      size: phb.dmaWindowSize,
+    },
+    ...(phb.hasDdw
+      ? {
+          ddwApplicable: [
+            RTAS_TOKENS['ibm,query-pe-dma-window'],
+            RTAS_TOKENS['ibm,create-pe-dma-window'],
+            RTAS_TOKENS['ibm,remove-pe-dma-window'],
+          ] as const,
+          ddwExtensions: [RTAS_TOKENS['ibm,reset-pe-dma-window'], 1],
+        }
+      : {}),
+    lrdrMaxAddress: lrdrMaxAddress(machine),
+  };
+}
+
+// QEMU 7.2 says 0 without room for hotplug; QEMU 10.0 says where memory ends.
+// [qemu v7.2 hw/ppc/spapr.c spapr_dt_rtas]
+function lrdrMaxAddress({ memory, maxMemory, qemu }: MachineConfig): number {
+  if (maxMemory === undefined || maxMemory === memory) return qemu === '7.2' ? 0 : memory;
+  return Math.ceil(memory / DEVICE_MEM_ALIGN) * DEVICE_MEM_ALIGN + (maxMemory - memory);
+}
+
+function countHypercalls(hypercalls: SpaprHypercalls): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const [opcode, count] of hypercalls.counts) {
+    counts[HCALL_NAMES.get(opcode) ?? `0x${opcode.toString(16)}`] = count;
+  }
+  return counts;
+}
+
+function sum(phb: SpaprPhb, of: (table: SpaprPhb['tables'][number]) => number): number {
+  return phb.tables.reduce((total, table) => total + of(table), 0);
+}
+
+function reachThrough(
+  space: DmaSpace,
+  phb: SpaprPhb,
+  memory: GuestMemory,
+  ownership: PageOwnership | undefined,
+): DeviceReach {
+  let addressable = 0;
+  let plaintext = 0;
+  const add = (gpa: number, length: number): void => {
+    addressable += length;
+    plaintext += ownership === undefined ? length : ownership.sharedBytesWithin(gpa, length);
+  };
+  if (space.isIdentity) {
+    for (const { base, size } of memory.regions) add(base, size);
+  } else {
+    // A page that two entries map counts once.
+    const seen = new Set<string>();
+    phb.forEachReachable((gpa, length) => {
+      const key = `${gpa}/${length}`;
+      if (seen.has(key) || !memory.isBacked(Number(gpa), length)) return;
+      seen.add(key);
+      add(Number(gpa), length);
+    });
+  }
+  return { addressable, plaintext };
+}
+
+function checkMachine(machine: MachineConfig): void {
+  const fail = (path: string, message: string): never => {
+    throw new ModelError('E_MACHINE', message, { details: { path } });
+  };
+  const { memory, maxMemory } = machine;
+  if (memory < MIN_MEMORY || memory > MAX_MEMORY || memory % 2 ** 24 !== 0) {
+    fail(
+      'machine.memory',
+      `expected a multiple of 16 MiB from 256 MiB to 64 TiB, found ${memory} bytes`,
+    );
+  }
+  if (maxMemory !== undefined && (maxMemory < memory || maxMemory > MAX_MEMORY)) {
+    fail(
+      'machine.maxMemory',
+      `expected from ${memory} (the memory) to 64 TiB, found ${maxMemory} bytes`,
+    );
+  }
+  if (machine.dmaRanges !== undefined) {
+    fail('machine.dmaRanges', 'a pseries host bridge has windows, not dma-ranges: leave this out');
+  }
+}

@@ -1,0 +1,133 @@
+import { formatSize } from '@pinhole/base';
+import type { DeviceReach, PlatformCounters } from './architecture.js';
+import type { WorkloadResult } from './workload.js';
+
+/** How a run ended. */
+export type Outcome =
+  /** Correct data; no hypercall per request. */
+  | 'works'
+  /** Correct data, paid for with hypercalls. */
+  | 'works-slow'
+  /** The driver found no usable device. */
+  | 'refused'
+  /** The device stopped, or completed with errors, or could not be reached. */
+  | 'fails'
+  /** Every request "succeeded", and data is wrong. */
+  | 'wrong-data';
+
+/** What a run shows. Counters are counts of this run; sizes are bytes. */
+export interface RunReport {
+  readonly schemaVersion: 1;
+  readonly title: string;
+  readonly machine: {
+    readonly arch: string;
+    readonly memory: number;
+    readonly qemu: string;
+    readonly kernel: string;
+    readonly policy: string;
+    readonly secure: boolean;
+    /** `iommu_platform` of the device. */
+    readonly flag: boolean;
+    readonly diskSize: number;
+  };
+  /** `null`: the driver gave up, and `refusal` says why. */
+  readonly negotiated: { readonly features: string; readonly names: readonly string[] } | null;
+  readonly refusal: string | null;
+  readonly decision: {
+    /** Which DMA ops the guest's virtio used. */
+    readonly dmaOps: string;
+    /** Why, in one line. */
+    readonly because: string;
+    /** Which address space the device used, and why. */
+    readonly device: string;
+    readonly steps: readonly string[];
+  };
+  readonly warnings: readonly string[];
+  /** The device's error messages. */
+  readonly deviceErrors: readonly string[];
+  readonly data: WorkloadResult;
+  readonly counters: {
+    /** Until the driver was up, and for the workload. */
+    readonly setup: Pick<PlatformCounters, 'hcalls' | 'translations'>;
+    readonly workload: Pick<PlatformCounters, 'hcalls' | 'translations' | 'bytesBounced'>;
+    readonly dataSegments: number;
+    readonly hcallsPerRequest: Readonly<Record<string, number>>;
+    readonly hcallsPerRequestTotal: number;
+    readonly translationsPerRequest: number;
+    readonly tcesLive: number;
+    readonly tcesPeak: number;
+    readonly bytesShared: number;
+    readonly ciphertextBytesRead: number;
+    readonly privateBytesWriteRefused: number;
+    /** Device accesses to guest memory that it was not given. */
+    readonly strayBytesRead: number;
+    readonly strayBytesWritten: number;
+    /** Bytes of buffers that the device could not reach and silently dropped. */
+    readonly bytesLost: number;
+  };
+  /** The most that the device could reach when it was kicked. */
+  readonly reach: DeviceReach;
+  readonly verdict: { readonly outcome: Outcome; readonly text: string };
+}
+
+/** Everything of a report but the verdict. */
+export type RunFacts = Omit<RunReport, 'verdict'>;
+
+/** Judges a run by its counters alone. */
+export function judge(facts: RunFacts): RunReport['verdict'] {
+  const { data, counters, machine, reach } = facts;
+  if (facts.negotiated === null) {
+    return { outcome: 'refused', text: `no device: ${facts.refusal ?? 'unknown'}` };
+  }
+  const isolation = isolationText(facts);
+  if (data.hung + data.failed + data.rejected > 0) {
+    const why = [
+      facts.deviceErrors[0] === undefined ? undefined : `device: "${facts.deviceErrors[0]}"`,
+      data.firstFailure,
+      counters.ciphertextBytesRead > 0
+        ? `it read ${formatSize(counters.ciphertextBytesRead)} of private memory as ciphertext`
+        : undefined,
+      strayText(facts),
+    ].filter((text) => text !== undefined);
+    return { outcome: 'fails', text: `I/O fails: ${why.join('; ')}${isolation}` };
+  }
+  if (data.bytesReadWrong + data.imageBytesWrong > 0) {
+    const stray = strayText(facts);
+    return {
+      outcome: 'wrong-data',
+      text:
+        `silently wrong: every request succeeded, ${formatSize(data.bytesReadWrong)} read wrong, ` +
+        `${formatSize(data.imageBytesWrong)} of the image wrong${stray === undefined ? '' : `; ${stray}`}${isolation}`,
+    };
+  }
+  const perRequest = counters.hcallsPerRequestTotal;
+  if (perRequest > 0) {
+    return {
+      outcome: 'works-slow',
+      text: `correct, at ${round(perRequest)} hypercalls a request; the device reached at most ${formatSize(reach.addressable)}${isolation}`,
+    };
+  }
+  const cost = counters.workload.bytesBounced > 0 ? 'every byte bounced' : 'no cost per request';
+  const openness = machine.secure ? '' : `; the device reaches ${formatSize(reach.addressable)}`;
+  return { outcome: 'works', text: `correct, ${cost}${openness}${isolation}` };
+}
+
+// Only a secure guest has something to isolate: what it did not share.
+function isolationText({ machine, reach, counters }: RunFacts): string {
+  if (!machine.secure) return '';
+  const holds = reach.plaintext <= counters.bytesShared;
+  return holds
+    ? `; isolation holds: ${formatSize(reach.plaintext)} in clear, all of it shared`
+    : '; isolation is broken';
+}
+
+function strayText({ counters }: RunFacts): string | undefined {
+  const { strayBytesRead, strayBytesWritten } = counters;
+  if (strayBytesRead + strayBytesWritten === 0) return undefined;
+  return `the device read ${formatSize(strayBytesRead)} and wrote ${formatSize(strayBytesWritten)} that it was never given`;
+}
+
+/** At most two decimals. */
+export function round(value: number): number {
+  return Math.round(value * 100) / 100;
+}

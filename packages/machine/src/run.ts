@@ -1,0 +1,258 @@
+import { createRng, hex, ModelError, NO_TRACE, type Tracer } from '@pinhole/base';
+import {
+  createPhysicalDmaOps,
+  findKernelProfile,
+  findPolicy,
+  type KernelProfile,
+  probeVirtioBlk,
+  type VirtioDmaPolicy,
+} from '@pinhole/guest';
+import type { DmaOps } from '@pinhole/memory';
+import { VirtioBlk } from '@pinhole/qemu';
+import {
+  featureNames,
+  hasFeature,
+  VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_ID_BLOCK,
+} from '@pinhole/virtio';
+import type { Architecture, DeviceReach, Platform, PlatformCounters } from './architecture.js';
+import { arm64 } from './architectures/arm64.js';
+import { pseries } from './architectures/pseries.js';
+import { CopyOnWriteDisk, createSeededDisk, type DiskSource } from './disk.js';
+import { MachineError } from './errors.js';
+import { GivenMemory, WatchedMemory, watchDmaOps } from './given-memory.js';
+import { judge, type RunFacts, type RunReport } from './report.js';
+import type { DeviceConfig, Scenario } from './scenario-schema.js';
+import { checkWorkload, runWorkload, type WorkloadResult } from './workload.js';
+
+/** The architectures that scenarios can name. */
+export const architectures: readonly Architecture[] = [pseries, arm64];
+
+/** Options of {@link runScenario}. */
+export interface RunOptions {
+  /** The disk; only read. Default: one that the scenario's seed determines. */
+  readonly disk?: DiskSource;
+  readonly tracer?: Tracer;
+}
+
+const NO_DATA: WorkloadResult = {
+  requests: 0,
+  completed: 0,
+  failed: 0,
+  rejected: 0,
+  hung: 0,
+  bytesRead: 0,
+  bytesReadWrong: 0,
+  bytesWritten: 0,
+  imageBytesWrong: 0,
+};
+
+/**
+ * Builds the machine, boots its guest, runs the workload and reports.
+ * @throws MachineError `E_MACHINE` for a machine that cannot exist, `E_WORKLOAD` for a workload
+ * that does not fit the disk. What goes wrong inside the machine is in the report.
+ */
+export function runScenario(scenario: Scenario, options: RunOptions = {}): RunReport {
+  const tracer = options.tracer ?? NO_TRACE;
+  const source = options.disk ?? createSeededDisk(scenario.seed);
+  checkWorkload(scenario.workload, source.size);
+  const device = scenario.devices[0];
+  const kernel = findKernelProfile(scenario.guest.kernel);
+  const policy = findPolicy(scenario.guest.policy);
+  const architecture = architectures.find(({ id }) => id === scenario.machine.arch);
+  if (device === undefined || kernel === undefined || policy === undefined || !architecture) {
+    throw new MachineError('E_SCENARIO', [
+      { path: '', message: 'expected a scenario that parseScenario returned' },
+    ]);
+  }
+  const run = new ScenarioRun(
+    scenario,
+    buildPlatform(architecture, scenario, kernel, tracer),
+    tracer,
+  );
+  return run.run(device, policy, source);
+}
+
+function buildPlatform(
+  architecture: Architecture,
+  scenario: Scenario,
+  kernel: KernelProfile,
+  tracer: Tracer,
+): Platform {
+  try {
+    const { machine, guest, seed } = scenario;
+    return architecture.build({ machine, guest, kernel, rng: createRng(seed), tracer });
+  } catch (error) {
+    if (!(error instanceof ModelError)) throw error;
+    const named = error.details['path'];
+    const path = typeof named === 'string' ? named : 'machine';
+    throw new MachineError('E_MACHINE', [{ path, message: error.message }], { cause: error });
+  }
+}
+
+class ScenarioRun {
+  readonly #scenario: Scenario;
+  readonly #platform: Platform;
+  readonly #tracer: Tracer;
+  readonly #given: GivenMemory;
+  readonly #warnings: string[] = [];
+  #reach: DeviceReach = { addressable: 0, plaintext: 0 };
+  #decision = { dmaOps: 'none', because: 'the driver did not get that far' };
+
+  constructor(scenario: Scenario, platform: Platform, tracer: Tracer) {
+    this.#scenario = scenario;
+    this.#platform = platform;
+    this.#tracer = tracer;
+    this.#given = new GivenMemory(platform.bouncePool);
+  }
+
+  run(device: DeviceConfig, policy: VirtioDmaPolicy, source: DiskSource): RunReport {
+    const platform = this.#platform;
+    const disk = new CopyOnWriteDisk(source);
+    const blk = new VirtioBlk({
+      backend: disk,
+      memory: new WatchedMemory(platform.hypervisorMemory, this.#given),
+      systemMemory: platform.systemMemory,
+      busSpace: platform.busSpace,
+      iommuPlatform: device.iommuPlatform,
+      indirect: device.indirect,
+      eventIdx: device.eventIdx,
+      tracer: this.#tracer,
+    });
+    const transport = this.#sampleAtKicks(blk);
+    const probed = probeVirtioBlk({
+      transport,
+      memory: platform.guestMemory,
+      pages: platform.pages,
+      chooseDma: (features) => this.#chooseDma(features, policy),
+      tracer: this.#tracer,
+    });
+    const setup = platform.counters();
+    const expected = new CopyOnWriteDisk(source);
+    const { guestMemory: memory, pages } = platform;
+    const data = probed.ok
+      ? runWorkload(this.#scenario.workload, {
+          driver: probed.driver,
+          memory,
+          pages,
+          disk,
+          expected,
+          seed: this.#scenario.seed,
+        })
+      : NO_DATA;
+    const driver = probed.ok ? probed.driver : undefined;
+    const facts: RunFacts = {
+      schemaVersion: 1,
+      title: this.#scenario.title,
+      machine: this.#describeMachine(device.iommuPlatform, source.size),
+      negotiated:
+        driver === undefined
+          ? null
+          : {
+              features: hex(driver.features),
+              names: featureNames(driver.features, VIRTIO_ID_BLOCK),
+            },
+      refusal: probed.ok ? null : probed.message,
+      decision: {
+        ...this.#decision,
+        device: blk.spaceBecause,
+        steps: platform.dma.steps,
+      },
+      warnings: this.#warnings,
+      deviceErrors: blk.core.errors,
+      data,
+      counters: this.#count(setup, platform.counters(), data, driver?.dataSegments ?? 0, blk),
+      reach: this.#reach,
+    };
+    return { ...facts, verdict: judge(facts) };
+  }
+
+  #chooseDma(features: bigint, policy: VirtioDmaPolicy): DmaOps {
+    const { dma, hook, guestMemory, pages, bouncePool } = this.#platform;
+    const hasAccessPlatform = hasFeature(features, VIRTIO_F_ACCESS_PLATFORM);
+    const api = hasAccessPlatform ? dma : hook.dma;
+    const decision = policy.vringUseDmaApi({
+      hasAccessPlatform,
+      archWantsDmaOps: hook,
+      hasBusOffset: api.hasBusOffset,
+    });
+    if (decision.warning !== undefined) {
+      this.#warnings.push(decision.warning);
+      if (this.#tracer.on) {
+        this.#tracer.event('guest', 'guest_warn', { message: decision.warning });
+      }
+    }
+    const ops = decision.useDmaApi ? api.ops : createPhysicalDmaOps({ memory: guestMemory, pages });
+    this.#decision = {
+      dmaOps: ops.name,
+      because: decision.useDmaApi ? `${decision.because}; ${api.because}` : decision.because,
+    };
+    const isBounced =
+      decision.useDmaApi && bouncePool !== undefined && ops.name.includes('swiotlb');
+    return watchDmaOps(ops, this.#given, isBounced);
+  }
+
+  // The device can reach most when all of a request is mapped: at the kick.
+  #sampleAtKicks(blk: VirtioBlk): VirtioBlk['core'] {
+    const { core } = blk;
+    const notify = core.notifyQueue.bind(core);
+    core.notifyQueue = (index) => {
+      const now = this.#platform.reach(blk.space);
+      this.#reach = {
+        addressable: Math.max(this.#reach.addressable, now.addressable),
+        plaintext: Math.max(this.#reach.plaintext, now.plaintext),
+      };
+      notify(index);
+    };
+    return core;
+  }
+
+  #describeMachine(flag: boolean, diskSize: number): RunReport['machine'] {
+    const { machine, guest } = this.#scenario;
+    return {
+      arch: machine.arch,
+      memory: machine.memory,
+      qemu: machine.qemu,
+      kernel: guest.kernel,
+      policy: guest.policy,
+      secure: guest.secure,
+      flag,
+      diskSize,
+    };
+  }
+
+  #count(
+    setup: PlatformCounters,
+    end: PlatformCounters,
+    data: WorkloadResult,
+    dataSegments: number,
+    blk: VirtioBlk,
+  ): RunReport['counters'] {
+    const hcalls: Record<string, number> = {};
+    for (const [name, count] of Object.entries(end.hcalls)) {
+      const during = count - (setup.hcalls[name] ?? 0);
+      if (during > 0) hcalls[name] = during;
+    }
+    const requests = Math.max(1, data.requests);
+    const total = Object.values(hcalls).reduce((sum, count) => sum + count, 0);
+    const translations = end.translations - setup.translations;
+    return {
+      setup: { hcalls: setup.hcalls, translations: setup.translations },
+      workload: { hcalls, translations, bytesBounced: end.bytesBounced - setup.bytesBounced },
+      dataSegments,
+      hcallsPerRequest: Object.fromEntries(
+        Object.entries(hcalls).map(([name, count]) => [name, count / requests]),
+      ),
+      hcallsPerRequestTotal: total / requests,
+      translationsPerRequest: translations / requests,
+      tcesLive: end.tcesLive,
+      tcesPeak: end.tcesPeak,
+      bytesShared: end.bytesShared,
+      ciphertextBytesRead: end.ciphertextBytesRead,
+      privateBytesWriteRefused: end.privateBytesWriteRefused,
+      strayBytesRead: this.#given.strayBytesRead,
+      strayBytesWritten: this.#given.strayBytesWritten,
+      bytesLost: blk.mapper.bytesLost,
+    };
+  }
+}

@@ -1,0 +1,172 @@
+import { ModelError, parseSize } from '@pinhole/base';
+import { KERNEL_PROFILES, VIRTIO_DMA_POLICIES } from '@pinhole/guest';
+import { z } from 'zod';
+
+/** A number of bytes: `4096`, `64KiB`, `0x1000`. */
+const size = z
+  .union([z.number(), z.string()], { error: 'expected a size such as 4096, "64KiB" or "2GiB"' })
+  .transform((value, context) => {
+    try {
+      return parseSize(value);
+    } catch (error) {
+      const message = error instanceof ModelError ? error.message : 'expected a size';
+      context.addIssue({ code: 'custom', message });
+      return z.NEVER;
+    }
+  });
+
+/** A 64-bit value: a safe number, or `0x...`. */
+const u64 = z
+  .union([z.number().int().nonnegative(), z.string().regex(/^0x[0-9a-f]{1,16}$/i)], {
+    error: 'expected a number below 2^53 or a hexadecimal string "0x..." of up to 16 digits',
+  })
+  .transform((value) => BigInt(value));
+
+const sectors = size.refine((value) => value % 512 === 0, 'expected a multiple of 512 bytes');
+
+const transfer = z.strictObject({
+  offset: sectors.describe('Where on the disk; a multiple of 512.'),
+  length: sectors.describe('How much in all; a multiple of 512.'),
+  block: sectors
+    .refine((value) => value > 0, 'expected at least 512 bytes')
+    .describe('Bytes of one direct I/O.'),
+});
+
+const operation = z.union(
+  [
+    z.strictObject({ read: transfer }),
+    z.strictObject({
+      write: transfer.extend({
+        fill: z
+          .number()
+          .int()
+          .min(0)
+          .max(255)
+          .optional()
+          .describe('The byte to write; default: bytes that the seed determines.'),
+      }),
+    }),
+  ],
+  { error: 'expected {read: {offset, length, block}} or {write: {offset, length, block, fill?}}' },
+);
+
+const names = <T extends { readonly id: string }>(items: readonly T[]): [string, ...string[]] =>
+  items.map(({ id }) => id) as [string, ...string[]];
+
+const machine = z.strictObject({
+  arch: z.enum(['pseries', 'arm64']).describe('The platform.'),
+  memory: size.default(2 * 2 ** 30).describe('Guest memory.'),
+  maxMemory: size.optional().describe("Room for hotplug: QEMU's maxmem. pseries only."),
+  cpus: z.literal(1).default(1).describe('One CPU is modelled.'),
+  qemu: z.enum(['7.2', '10.0']).default('7.2').describe('The QEMU whose habits are modelled.'),
+  tceHandler: z.literal('qemu').default('qemu').describe('Who serves the TCE hypercalls.'),
+  ddw: z.boolean().default(true).describe('Dynamic DMA windows. pseries only.'),
+  dmaWindowSize: size.default(2 ** 30).describe('The default window. pseries only.'),
+  pageSizes: u64.default(0x121_1000n).describe("Page sizes of windows: QEMU's pgsz. pseries only."),
+  dmaRanges: z
+    .array(
+      z.strictObject({
+        cpu: size.describe('Where memory is.'),
+        bus: u64.describe('Where devices find it.'),
+        size: size,
+      }),
+    )
+    .optional()
+    .describe('Where the bus shows memory. arm64 only; default: everything where it is.'),
+});
+
+const guest = z.strictObject({
+  kernel: z.enum(names(KERNEL_PROFILES)).default('linux-6.12'),
+  policy: z
+    .enum(names(VIRTIO_DMA_POLICIES))
+    .default('upstream')
+    .describe('Who decides whether virtio uses the DMA API.'),
+  secure: z.boolean().default(false).describe('Memory is private unless shared. pseries only.'),
+});
+
+const device = z.strictObject({
+  type: z.literal('virtio-blk'),
+  iommuPlatform: z.boolean().default(false).describe('VIRTIO_F_ACCESS_PLATFORM is offered.'),
+  indirect: z.boolean().default(true),
+  eventIdx: z.boolean().default(true),
+  image: z
+    .string()
+    .optional()
+    .describe('A raw disk image, next to the scenario; default: a made 16 MiB disk.'),
+});
+
+/** A disk transfer of a workload, cut into direct I/Os. Bytes; multiples of 512. */
+export interface Transfer {
+  readonly offset: number;
+  readonly length: number;
+  readonly block: number;
+}
+
+/** One step of a workload. */
+export type WorkloadOperation =
+  | { readonly read: Transfer }
+  | { readonly write: Transfer & { readonly fill?: number | undefined } };
+
+/** The part of a scenario that describes hardware. Sizes in bytes. */
+export interface MachineConfig {
+  readonly arch: 'pseries' | 'arm64';
+  readonly memory: number;
+  readonly maxMemory?: number | undefined;
+  readonly cpus: 1;
+  readonly qemu: '7.2' | '10.0';
+  readonly tceHandler: 'qemu';
+  readonly ddw: boolean;
+  readonly dmaWindowSize: number;
+  readonly pageSizes: bigint;
+  readonly dmaRanges?:
+    | readonly { readonly cpu: number; readonly bus: bigint; readonly size: number }[]
+    | undefined;
+}
+
+/** The part that describes the kernel. */
+export interface GuestConfig {
+  readonly kernel: string;
+  readonly policy: string;
+  readonly secure: boolean;
+}
+
+/** One device. */
+export interface DeviceConfig {
+  readonly type: 'virtio-blk';
+  readonly iommuPlatform: boolean;
+  readonly indirect: boolean;
+  readonly eventIdx: boolean;
+  /** As the file has it: relative to the scenario. */
+  readonly image?: string | undefined;
+}
+
+/** A scenario, checked and complete. */
+export interface Scenario {
+  readonly title: string;
+  readonly machine: MachineConfig;
+  readonly guest: GuestConfig;
+  /** Exactly one. */
+  readonly devices: readonly DeviceConfig[];
+  readonly workload: readonly WorkloadOperation[];
+  readonly seed: number;
+}
+
+/** The scenario file. */
+export const scenarioSchema: z.ZodType<Scenario> = z.strictObject({
+  title: z.string().default('').describe('One line for people.'),
+  machine,
+  guest: guest.prefault({}),
+  devices: z.array(device).length(1, 'expected exactly one device'),
+  workload: z.array(operation).min(1).max(10_000),
+  seed: z.number().int().nonnegative().default(1),
+});
+
+/** The JSON Schema of scenario files, for editors. */
+export function scenarioJsonSchema(): Record<string, unknown> {
+  const schema = z.toJSONSchema(scenarioSchema, { io: 'input', target: 'draft-2020-12' });
+  return {
+    $id: 'https://pinhole-model.github.io/schema/scenario.json',
+    title: 'Pinhole scenario',
+    ...schema,
+  };
+}
