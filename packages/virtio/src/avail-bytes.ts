@@ -8,6 +8,7 @@ import {
   VIRTQUEUE_MAX_SIZE,
 } from './params.js';
 import type { Descriptor, RegionCache } from './region-cache.js';
+import { availEntryOffset } from './split-layout.js';
 
 /** What the buffers that wait in a queue hold, in bytes. */
 export interface AvailBytes {
@@ -56,13 +57,13 @@ export function measureAvailBytes(input: AvailBytesInput): AvailBytes {
       return NONE;
     }
     if (heads === 0) return { inBytes, outBytes };
-    const head = rings.availEntry(idx % size);
+    const head = rings.avail.readU16(availEntryOffset(idx % size));
     if (head >= size) {
       fail(`Guest says index ${head} is available`);
       return NONE;
     }
     let buffers = totalBuffers;
-    rings.readDescriptor(head, desc);
+    rings.desc.readDescriptor(VIRTQ_DESC_SIZE * head, desc);
     const isIndirect = (desc.flags & VIRTQ_DESC_F_INDIRECT) !== 0;
     if (isIndirect) {
       const problem = openTable(table, desc, buffers >= max);
@@ -88,8 +89,7 @@ export function measureAvailBytes(input: AvailBytesInput): AvailBytes {
         fail(`Desc next is ${desc.next}`);
         return NONE;
       }
-      if (isIndirect) table.readDescriptor(VIRTQ_DESC_SIZE * desc.next, desc);
-      else rings.readDescriptor(desc.next, desc);
+      (isIndirect ? table : rings.desc).readDescriptor(VIRTQ_DESC_SIZE * desc.next, desc);
     }
     totalBuffers = isIndirect ? totalBuffers + 1 : buffers;
   }

@@ -1,92 +1,53 @@
 import { hi32, lo32 } from '@pinhole/base';
 import type { DmaSpace, GuestMemory } from '@pinhole/memory';
-import { VIRTQ_DESC_SIZE } from './params.js';
-import { type Descriptor, RegionCache } from './region-cache.js';
-import {
-  availEntryOffset,
-  availRingSize,
-  descTableSize,
-  RING_FLAGS,
-  RING_IDX,
-  usedEntryOffset,
-  usedRingSize,
-} from './split-layout.js';
+import { RegionCache } from './region-cache.js';
+import { availRingSize, descTableSize, usedRingSize } from './split-layout.js';
 import type { QueueSetup } from './transport.js';
 
 /**
- * The three parts of a split virtqueue as the device accesses them. Each method is one access, and
- * so at most one translation, except where it says otherwise. Before `configure`, and after it
+ * The three parts of a split virtqueue as the device reaches them. Before `open`, and after it
  * failed, reads give 0 and writes do nothing.
  */
 export class DeviceRings {
-  readonly #desc: RegionCache;
-  readonly #avail: RegionCache;
-  readonly #used: RegionCache;
-  #isMapped = false;
+  readonly desc: RegionCache;
+  readonly avail: RegionCache;
+  readonly used: RegionCache;
+  #isOpen = false;
 
   constructor(memory: GuestMemory, space: DmaSpace) {
-    this.#desc = new RegionCache(memory, space);
-    this.#avail = new RegionCache(memory, space);
-    this.#used = new RegionCache(memory, space);
+    this.desc = new RegionCache(memory, space);
+    this.avail = new RegionCache(memory, space);
+    this.used = new RegionCache(memory, space);
   }
 
-  get isMapped(): boolean {
-    return this.#isMapped;
+  get isOpen(): boolean {
+    return this.#isOpen;
   }
 
   /**
    * Opens the parts in QEMU's order, and says which one failed.
    * [qemu v7.2 hw/virtio/virtio.c virtio_init_region_cache]
    */
-  configure(setup: QueueSetup, hasEventIdx: boolean): 'desc' | 'used' | 'avail' | undefined {
+  open(setup: QueueSetup, hasEventIdx: boolean): 'desc' | 'used' | 'avail' | undefined {
+    const failed = this.#openParts(setup, hasEventIdx);
+    if (failed === undefined) this.#isOpen = true;
+    else this.close();
+    return failed;
+  }
+
+  close(): void {
+    this.#isOpen = false;
+    this.desc.close();
+    this.avail.close();
+    this.used.close();
+  }
+
+  #openParts(setup: QueueSetup, hasEventIdx: boolean): 'desc' | 'used' | 'avail' | undefined {
     const { size } = setup;
-    this.#isMapped = false;
-    if (!openAt(this.#desc, setup.desc, descTableSize(size))) return 'desc';
-    if (!openAt(this.#used, setup.used, usedRingSize(size, hasEventIdx))) return 'used';
-    if (!openAt(this.#avail, setup.avail, availRingSize(size, hasEventIdx))) return 'avail';
-    this.#isMapped = true;
+    if (!openAt(this.desc, setup.desc, descTableSize(size))) return 'desc';
+    if (!openAt(this.used, setup.used, usedRingSize(size, hasEventIdx))) return 'used';
+    if (!openAt(this.avail, setup.avail, availRingSize(size, hasEventIdx))) return 'avail';
     return undefined;
-  }
-
-  reset(): void {
-    this.#isMapped = false;
-  }
-
-  readDescriptor(index: number, out: Descriptor): void {
-    this.#desc.readDescriptor(VIRTQ_DESC_SIZE * index, out);
-  }
-
-  availFlags(): number {
-    return this.#isMapped ? this.#avail.readU16(RING_FLAGS) : 0;
-  }
-
-  availIdx(): number {
-    return this.#isMapped ? this.#avail.readU16(RING_IDX) : 0;
-  }
-
-  /** `avail.ring[i]`; with `i` the queue size, `used_event`. */
-  availEntry(i: number): number {
-    return this.#isMapped ? this.#avail.readU16(availEntryOffset(i)) : 0;
-  }
-
-  writeUsedEntry(i: number, id: number, len: number): void {
-    if (this.#isMapped) this.#used.writeU32Pair(usedEntryOffset(i), id, len);
-  }
-
-  writeUsedIdx(value: number): void {
-    if (this.#isMapped) this.#used.writeU16(RING_IDX, value);
-  }
-
-  /** `avail_event`, after the last entry of the used ring. */
-  writeAvailEvent(size: number, value: number): void {
-    if (this.#isMapped) this.#used.writeU16(usedEntryOffset(size), value);
-  }
-
-  /** Sets or clears bits of `used.flags`: a read and a write. */
-  changeUsedFlags(mask: number, isSet: boolean): void {
-    if (!this.#isMapped) return;
-    const flags = this.#used.readU16(RING_FLAGS);
-    this.#used.writeU16(RING_FLAGS, isSet ? flags | mask : flags & ~mask);
   }
 }
 

@@ -1,4 +1,4 @@
-import { hiOf, invariant, joinNumber, loOf } from '@pinhole/base';
+import { hiOf, joinNumber, loOf } from '@pinhole/base';
 import { DmaAccess, type DmaSpace, DmaStatus, type GuestMemory } from '@pinhole/memory';
 
 const TWO_32 = 0x1_0000_0000;
@@ -17,7 +17,7 @@ export interface Descriptor {
  * IOMMU it is a pointer into memory; behind one, every access is translated anew.
  * [qemu v7.2 softmmu/physmem.c address_space_cache_init]
  *
- * What translates to nothing reads as zero and swallows writes.
+ * What translates to nothing reads as zero and swallows writes; so does all of a closed window.
  */
 export class RegionCache {
   readonly #memory: GuestMemory;
@@ -29,6 +29,7 @@ export class RegionCache {
   #lo = 0;
   #gpa = 0;
   #isDirect = false;
+  #isOpen = false;
 
   constructor(memory: GuestMemory, space: DmaSpace) {
     this.#memory = memory;
@@ -43,10 +44,17 @@ export class RegionCache {
   open(hi: number, lo: number, length: number): boolean {
     this.#hi = hi;
     this.#lo = lo;
+    this.#isOpen = true;
     const isCovered = this.#space.covers(hi, lo, length);
     this.#isDirect = isCovered && this.#space.isIdentity;
     if (this.#isDirect) this.#gpa = joinNumber(hi, lo);
     return isCovered || !this.#space.covers(hi, lo, 1);
+  }
+
+  /** From here on reads give zero and writes do nothing, without a translation. */
+  close(): void {
+    this.#isOpen = false;
+    this.#isDirect = false;
   }
 
   /**
@@ -54,35 +62,25 @@ export class RegionCache {
    * [qemu v7.2 softmmu/physmem.c address_space_translate_cached]
    */
   readU16(offset: number): number {
-    if (this.#isDirect) return this.#memory.readU16Le(this.#gpa + offset);
-    if (!this.#translate(offset, 2, DmaAccess.READ) || this.#at.length < 2) return 0;
-    return this.#memory.readU16Le(this.#at.gpa);
+    const gpa = this.#isDirect ? this.#gpa + offset : this.#locate(offset, 2, DmaAccess.READ);
+    return gpa < 0 ? 0 : this.#memory.readU16Le(gpa);
   }
 
   /** One little-endian 16-bit store: one translation. One that straddles two mappings is lost. */
   writeU16(offset: number, value: number): void {
-    if (this.#isDirect) {
-      this.#memory.writeU16Le(this.#gpa + offset, value);
-    } else if (this.#translate(offset, 2, DmaAccess.WRITE) && this.#at.length >= 2) {
-      this.#memory.writeU16Le(this.#at.gpa, value);
-    }
+    const gpa = this.#isDirect ? this.#gpa + offset : this.#locate(offset, 2, DmaAccess.WRITE);
+    if (gpa >= 0) this.#memory.writeU16Le(gpa, value);
   }
 
   /** Reads a 16-byte descriptor at once. [VIRTIO v1.2 §2.7.5 "The Virtqueue Descriptor Table"] */
   readDescriptor(offset: number, out: Descriptor): void {
-    const memory = this.#memory;
-    let gpa: number;
-    if (this.#isDirect) {
-      gpa = this.#gpa + offset;
-    } else {
-      const isOk = this.#translate(offset, 16, DmaAccess.READ);
-      if (!isOk || this.#at.length < 16) {
-        this.#transfer(isOk, offset, 16, DmaAccess.READ);
-        this.#unpackDescriptor(out);
-        return;
-      }
-      gpa = this.#at.gpa;
+    const gpa = this.#isDirect ? this.#gpa + offset : this.#locate(offset, 16, DmaAccess.READ);
+    if (gpa < 0) {
+      this.#transferRest(offset, 16, DmaAccess.READ);
+      this.#unpackDescriptor(out);
+      return;
     }
+    const memory = this.#memory;
     out.addrLo = memory.readU32Le(gpa);
     out.addrHi = memory.readU32Le(gpa + 4);
     out.len = memory.readU32Le(gpa + 8);
@@ -93,61 +91,59 @@ export class RegionCache {
 
   /** Writes two 32-bit values at once: an entry of the used ring. */
   writeU32Pair(offset: number, first: number, second: number): void {
-    let gpa: number;
-    if (this.#isDirect) {
-      gpa = this.#gpa + offset;
-    } else {
-      const isOk = this.#translate(offset, 8, DmaAccess.WRITE);
-      if (!isOk || this.#at.length < 8) {
-        this.#view.setUint32(0, first, true);
-        this.#view.setUint32(4, second, true);
-        this.#transfer(isOk, offset, 8, DmaAccess.WRITE);
-        return;
-      }
-      gpa = this.#at.gpa;
+    const gpa = this.#isDirect ? this.#gpa + offset : this.#locate(offset, 8, DmaAccess.WRITE);
+    if (gpa < 0) {
+      this.#view.setUint32(0, first, true);
+      this.#view.setUint32(4, second, true);
+      this.#transferRest(offset, 8, DmaAccess.WRITE);
+      return;
     }
     this.#memory.writeU32Le(gpa, first);
     this.#memory.writeU32Le(gpa + 4, second);
   }
 
-  #translate(offset: number, length: number, access: DmaAccess): boolean {
+  // Translates; -1 if not all of the access lies in one mapping, or in none.
+  #locate(offset: number, length: number, access: DmaAccess): number {
+    if (!this.#isOpen) return -1;
     let hi = this.#hi;
     let lo = this.#lo + offset;
     if (lo >= TWO_32) {
       lo -= TWO_32;
       hi = (hi + 1) >>> 0;
     }
-    return this.#space.translate(hi, lo, length, access, this.#at) === DmaStatus.OK;
+    const at = this.#at;
+    if (this.#space.translate(hi, lo, length, access, at) !== DmaStatus.OK) {
+      at.length = 0;
+      return -1;
+    }
+    return at.length < length ? -1 : at.gpa;
   }
 
   /**
-   * An access in pieces, the first of which was translated already. QEMU 7.2 looks up every
-   * further piece at its offset within the window, as if the window began at bus address 0. So a
-   * failed read of a descriptor may return 4 zero bytes and 12 bytes of something else.
-   * [qemu v7.2 softmmu/physmem.c address_space_read_cached_slow, flatview_read_continue]
+   * An access in pieces, after `locate` said no: what it found (0 bytes for nothing) is the first.
+   * QEMU 7.2 looks up every further piece at its offset within the window, as if the window began
+   * at bus address 0. So a failed read of a descriptor may return 4 zero bytes and 12 bytes of
+   * something else. [qemu v7.2 softmmu/physmem.c address_space_read_cached_slow, flatview_read_continue]
    */
-  #transfer(isFirstOk: boolean, offset: number, length: number, access: DmaAccess): void {
-    let isOk = isFirstOk;
+  #transferRest(offset: number, length: number, access: DmaAccess): void {
+    if (!this.#isOpen) {
+      this.#bytes.fill(0);
+      return;
+    }
+    const at = this.#at;
     let address = loOf(this.#lo + offset);
-    for (let done = 0; done < length; ) {
+    for (let done = 0; ; ) {
       const left = length - done;
-      const piece = isOk ? Math.min(this.#at.length, left) : accessSize(address, left);
-      invariant(piece > 0, 'RegionCache: a translation of no bytes');
+      const piece = at.length > 0 ? Math.min(at.length, left) : accessSize(address, left);
       const bytes = this.#bytes.subarray(done, done + piece);
-      if (isOk && access === DmaAccess.READ) this.#memory.read(this.#at.gpa, bytes);
-      else if (isOk) this.#memory.write(this.#at.gpa, bytes);
+      if (at.length > 0 && access === DmaAccess.READ) this.#memory.read(at.gpa, bytes);
+      else if (at.length > 0) this.#memory.write(at.gpa, bytes);
       else if (access === DmaAccess.READ) bytes.fill(0);
       done += piece;
-      if (done === length) break;
+      if (done === length) return;
       address = offset + done;
-      const status = this.#space.translate(
-        hiOf(address),
-        loOf(address),
-        length - done,
-        access,
-        this.#at,
-      );
-      isOk = status === DmaStatus.OK;
+      const status = this.#space.translate(hiOf(address), loOf(address), length - done, access, at);
+      if (status !== DmaStatus.OK) at.length = 0;
     }
   }
 

@@ -16,6 +16,7 @@ import {
   VIRTQUEUE_MAX_SIZE,
 } from './params.js';
 import { type Descriptor, RegionCache } from './region-cache.js';
+import { availEntryOffset, RING_FLAGS, RING_IDX, usedEntryOffset } from './split-layout.js';
 import type { QueueSetup } from './transport.js';
 import { vringNeedEvent } from './vring-need-event.js';
 
@@ -67,6 +68,10 @@ export class SplitDeviceQueue {
   readonly #piece: Translation = { gpa: 0, length: 0 };
   #size: number;
   #setup: QueueSetup | undefined;
+  // Which addresses are not 0: QEMU takes 0 for "not set".
+  #hasDesc = false;
+  #hasAvail = false;
+  #hasUsed = false;
   #hasEventIdx = false;
   #hasNotifyOnEmpty = false;
   #lastAvailIdx = 0;
@@ -99,7 +104,7 @@ export class SplitDeviceQueue {
 
   /** Whether the driver gave the addresses: kicks are heard only then. */
   get isConfigured(): boolean {
-    return this.#setup !== undefined && this.#setup.desc !== 0n;
+    return this.#hasDesc;
   }
 
   /** Elements taken and not yet returned. */
@@ -141,8 +146,8 @@ export class SplitDeviceQueue {
 
   /** Back to the start. What was popped before must not be returned after. */
   reset(): void {
-    this.#rings.reset();
     this.#setup = undefined;
+    this.#openRings();
     this.#size = this.maxSize;
     this.#hasEventIdx = false;
     this.#hasNotifyOnEmpty = false;
@@ -162,18 +167,21 @@ export class SplitDeviceQueue {
    */
   setNotification(isOn: boolean): void {
     this.#isNotificationOn = isOn;
-    if (!this.isConfigured) return;
+    if (!this.#hasDesc) return;
     if (this.#hasEventIdx) {
       const idx = this.#readAvailIdx();
-      if (isOn) this.#rings.writeAvailEvent(this.#size, idx);
+      if (isOn) this.#rings.used.writeU16(usedEntryOffset(this.#size), idx);
     } else {
-      this.#rings.changeUsedFlags(VIRTQ_USED_F_NO_NOTIFY, !isOn);
+      const { used } = this.#rings;
+      const flags = used.readU16(RING_FLAGS);
+      const others = flags & ~VIRTQ_USED_F_NO_NOTIFY;
+      used.writeU16(RING_FLAGS, isOn ? others : others | VIRTQ_USED_F_NO_NOTIFY);
     }
   }
 
   /** Reads `avail.idx` only if all that was seen of it is done. [qemu v7.2 hw/virtio/virtio.c virtio_queue_split_empty] */
   isEmpty(): boolean {
-    if (this.#owner.isBroken || !this.#hasRing('avail')) return true;
+    if (this.#owner.isBroken || !this.#hasAvail) return true;
     if (this.#shadowAvailIdx !== this.#lastAvailIdx) return false;
     return this.#readAvailIdx() === this.#lastAvailIdx;
   }
@@ -189,9 +197,9 @@ export class SplitDeviceQueue {
     this.#lastAvailIdx = u16(this.#lastAvailIdx + 1);
     if (head < 0) return undefined;
     if (this.#hasEventIdx && this.#isNotificationOn) {
-      this.#rings.writeAvailEvent(this.#size, this.#lastAvailIdx);
+      this.#rings.used.writeU16(usedEntryOffset(this.#size), this.#lastAvailIdx);
     }
-    if (!this.#rings.isMapped) return this.#fail('Region caches not initialized');
+    if (!this.#rings.isOpen) return this.#fail('Region caches not initialized');
     const element = this.#pool.take(head);
     if (!this.#collect(head, element)) {
       this.#undoMap(element);
@@ -219,8 +227,9 @@ export class SplitDeviceQueue {
       this.#tracer.event('device', 'virtqueue_fill', args);
     }
     this.#unmap(element, written);
-    if (!this.#owner.isBroken && this.#hasRing('used')) {
-      this.#rings.writeUsedEntry((this.#usedIdx + offset) % this.#size, element.head, written);
+    if (!this.#owner.isBroken && this.#hasUsed) {
+      const entry = usedEntryOffset((this.#usedIdx + offset) % this.#size);
+      this.#rings.used.writeU32Pair(entry, element.head, written);
     }
     this.#pool.give(element);
   }
@@ -231,10 +240,10 @@ export class SplitDeviceQueue {
       this.#inUse -= count;
       return;
     }
-    if (!this.#hasRing('used')) return;
+    if (!this.#hasUsed) return;
     if (this.#tracer.on) this.#tracer.event('device', 'virtqueue_flush', { vq: this.id, count });
     const newIdx = u16(this.#usedIdx + count);
-    this.#rings.writeUsedIdx(newIdx);
+    this.#rings.used.writeU16(RING_IDX, newIdx);
     this.#usedIdx = newIdx;
     this.#inUse -= count;
     // The index overtook the one last signalled: what that said is stale.
@@ -262,13 +271,16 @@ export class SplitDeviceQueue {
   shouldNotify(): boolean {
     if (this.#hasNotifyOnEmpty && this.#inUse === 0 && this.isEmpty()) return true;
     if (!this.#hasEventIdx) {
-      return (this.#rings.availFlags() & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
+      return (this.#rings.avail.readU16(RING_FLAGS) & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
     }
     const wasValid = this.#isSignalledUsedValid;
     const old = this.#signalledUsed;
     this.#isSignalledUsedValid = true;
     this.#signalledUsed = this.#usedIdx;
-    return !wasValid || vringNeedEvent(this.#rings.availEntry(this.#size), this.#usedIdx, old);
+    return (
+      !wasValid ||
+      vringNeedEvent(this.#rings.avail.readU16(availEntryOffset(this.#size)), this.#usedIdx, old)
+    );
   }
 
   /**
@@ -276,7 +288,7 @@ export class SplitDeviceQueue {
    * are reached. Zero and broken if a chain is bad. [qemu v7.2 hw/virtio/virtio.c virtqueue_get_avail_bytes]
    */
   availBytes(maxIn: number, maxOut: number): AvailBytes {
-    if (!this.isConfigured || !this.#rings.isMapped) return { inBytes: 0, outBytes: 0 };
+    if (!this.isConfigured || !this.#rings.isOpen) return { inBytes: 0, outBytes: 0 };
     return measureAvailBytes({
       rings: this.#rings,
       table: this.#table,
@@ -290,15 +302,15 @@ export class SplitDeviceQueue {
   }
 
   #readAvailIdx(): number {
-    if (!this.#rings.isMapped) return 0;
-    const idx = this.#rings.availIdx();
+    if (!this.#rings.isOpen) return 0;
+    const idx = this.#rings.avail.readU16(RING_IDX);
     this.#shadowAvailIdx = idx;
     return idx;
   }
 
   // The head that the driver put at `idx`, or -1: no descriptor.
   #takeHead(idx: number): number {
-    const head = this.#rings.availEntry(idx % this.#size);
+    const head = this.#rings.avail.readU16(availEntryOffset(idx % this.#size));
     if (head < this.#size) return head;
     this.#fail(`Guest says index ${head} is available`);
     return -1;
@@ -307,18 +319,19 @@ export class SplitDeviceQueue {
   // Walks the chain, mapping each buffer before the next descriptor is read.
   #collect(head: number, element: VirtqueueElement): boolean {
     const desc = this.#desc;
-    this.#rings.readDescriptor(head, desc);
+    let table = this.#rings.desc;
+    table.readDescriptor(VIRTQ_DESC_SIZE * head, desc);
     let max = this.#size;
-    const isIndirect = (desc.flags & VIRTQ_DESC_F_INDIRECT) !== 0;
-    if (isIndirect) {
+    if ((desc.flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
       if (desc.len === 0 || desc.len % VIRTQ_DESC_SIZE !== 0) {
         return this.#refuse('Invalid size for indirect buffer table');
       }
       max = desc.len / VIRTQ_DESC_SIZE;
-      if (!this.#table.open(desc.addrHi, desc.addrLo, desc.len)) {
+      table = this.#table;
+      if (!table.open(desc.addrHi, desc.addrLo, desc.len)) {
         return this.#refuse('Cannot map indirect buffer');
       }
-      this.#table.readDescriptor(0, desc);
+      table.readDescriptor(0, desc);
     }
     for (let entries = 1; ; entries += 1) {
       const isWrite = (desc.flags & VIRTQ_DESC_F_WRITE) !== 0;
@@ -329,8 +342,7 @@ export class SplitDeviceQueue {
       if ((desc.flags & VIRTQ_DESC_F_NEXT) === 0) return true;
       const { next } = desc;
       if (next >= max) return this.#refuse(`Desc next is ${next}`);
-      if (isIndirect) this.#table.readDescriptor(VIRTQ_DESC_SIZE * next, desc);
-      else this.#rings.readDescriptor(next, desc);
+      table.readDescriptor(VIRTQ_DESC_SIZE * next, desc);
     }
   }
 
@@ -385,16 +397,15 @@ export class SplitDeviceQueue {
 
   #openRings(): void {
     const setup = this.#setup;
-    if (setup === undefined || setup.desc === 0n) {
-      this.#rings.reset();
+    this.#hasDesc = setup !== undefined && setup.desc !== 0n;
+    this.#hasAvail = setup !== undefined && setup.avail !== 0n;
+    this.#hasUsed = setup !== undefined && setup.used !== 0n;
+    if (setup === undefined || !this.#hasDesc) {
+      this.#rings.close();
       return;
     }
-    const failed = this.#rings.configure(setup, this.#hasEventIdx);
+    const failed = this.#rings.open(setup, this.#hasEventIdx);
     if (failed !== undefined) this.#fail(`Cannot map ${failed}`);
-  }
-
-  #hasRing(part: 'avail' | 'used'): boolean {
-    return this.#setup !== undefined && this.#setup[part] !== 0n;
   }
 
   #fail(message: string): undefined {
