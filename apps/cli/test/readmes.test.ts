@@ -16,7 +16,6 @@ const withoutExampleYet: readonly string[] = [
   'qemu',
   'trace',
   'machine',
-  'recordings',
 ];
 
 interface Example {
