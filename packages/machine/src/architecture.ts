@@ -45,6 +45,8 @@ export interface Platform {
   readonly guestMemory: GuestMemory;
   /** Guest memory as the hypervisor and its devices see it. */
   readonly hypervisorMemory: GuestMemory;
+  /** Of a secure guest: the hypervisor's view once more, for looking without being counted. */
+  readonly observer?: GuestMemory;
   readonly systemMemory: DmaSpace;
   /** The bus-master address space of a PCI function. */
   readonly busSpace: DmaSpace;

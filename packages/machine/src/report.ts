@@ -1,19 +1,7 @@
 import { formatSize } from '@pinhole/base';
 import type { DeviceReach, PlatformCounters } from './architecture.js';
+import type { Outcome } from './outcome.js';
 import type { WorkloadResult } from './workload.js';
-
-/** How a run ended. */
-export type Outcome =
-  /** Correct data; no hypercall per request. */
-  | 'works'
-  /** Correct data, paid for with hypercalls. */
-  | 'works-slow'
-  /** The driver found no usable device. */
-  | 'refused'
-  /** The device stopped, or completed with errors, or could not be reached. */
-  | 'fails'
-  /** Every request "succeeded", and data is wrong. */
-  | 'wrong-data';
 
 /** What a run shows. Counters are counts of this run; sizes are bytes. */
 export interface RunReport {
@@ -113,12 +101,12 @@ export function judge(facts: RunFacts): RunReport['verdict'] {
 }
 
 // Only a secure guest has something to isolate: what it did not share.
-function isolationText({ machine, reach, counters }: RunFacts): string {
+function isolationText({ machine, reach, data }: RunFacts): string {
   if (!machine.secure) return '';
-  const holds = reach.plaintext <= counters.bytesShared;
-  return holds
-    ? `; isolation holds: ${formatSize(reach.plaintext)} in clear, all of it shared`
-    : '; isolation is broken';
+  const exposed = data.privateBytesExposed;
+  return exposed === 0
+    ? `; isolation holds: of ${formatSize(reach.addressable)} the device sees ${formatSize(reach.plaintext)} in clear, all of it shared`
+    : `; isolation is broken: ${formatSize(exposed)} of private buffers seen in clear`;
 }
 
 function strayText({ counters }: RunFacts): string | undefined {

@@ -45,6 +45,7 @@ const NO_DATA: WorkloadResult = {
   bytesReadWrong: 0,
   bytesWritten: 0,
   imageBytesWrong: 0,
+  privateBytesExposed: 0,
 };
 
 /**
@@ -84,7 +85,7 @@ function buildPlatform(
     return architecture.build({ machine, guest, kernel, rng: createRng(seed), tracer });
   } catch (error) {
     if (!(error instanceof ModelError)) throw error;
-    const named = error.details['path'];
+    const named = error.details.path;
     const path = typeof named === 'string' ? named : 'machine';
     throw new MachineError('E_MACHINE', [{ path, message: error.message }], { cause: error });
   }
@@ -135,6 +136,7 @@ class ScenarioRun {
           driver: probed.driver,
           memory,
           pages,
+          ...(platform.observer === undefined ? {} : { hypervisorMemory: platform.observer }),
           disk,
           expected,
           seed: this.#scenario.seed,

@@ -1,6 +1,7 @@
 import { ModelError, parseSize } from '@pinhole/base';
 import { KERNEL_PROFILES, VIRTIO_DMA_POLICIES } from '@pinhole/guest';
 import { z } from 'zod';
+import { OUTCOMES, type Outcome } from './outcome.js';
 
 /** A number of bytes: `4096`, `64KiB`, `0x1000`. */
 const size = z
@@ -148,6 +149,8 @@ export interface Scenario {
   /** Exactly one. */
   readonly devices: readonly DeviceConfig[];
   readonly workload: readonly WorkloadOperation[];
+  /** How the run must end; a run that ends otherwise has failed. */
+  readonly expect?: Outcome | undefined;
   readonly seed: number;
 }
 
@@ -158,6 +161,7 @@ export const scenarioSchema: z.ZodType<Scenario> = z.strictObject({
   guest: guest.prefault({}),
   devices: z.array(device).length(1, 'expected exactly one device'),
   workload: z.array(operation).min(1).max(10_000),
+  expect: z.enum(OUTCOMES).optional().describe('How the run must end.'),
   seed: z.number().int().nonnegative().default(1),
 });
 

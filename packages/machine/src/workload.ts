@@ -3,10 +3,12 @@ import { isBlkSuccess } from '@pinhole/guest';
 import type { GuestMemory } from '@pinhole/memory';
 import { type CopyOnWriteDisk, countDifferent, fillSeeded } from './disk.js';
 import { MachineError } from './errors.js';
-import type { WorkloadOperation } from './scenario-schema.js';
+import type { Transfer, WorkloadOperation } from './scenario-schema.js';
 
 /** What a read buffer holds before the read: what it still holds where nothing arrived. */
 const STALE = 0xa5;
+/** Privacy is looked at in pieces of this many bytes: chance does not make two of them equal. */
+const PROBE = 64;
 
 /** What became of the workload. Bytes unless said otherwise. */
 export interface WorkloadResult {
@@ -25,6 +27,8 @@ export interface WorkloadResult {
   bytesWritten: number;
   /** Bytes of the image that differ from the independent copy after all writes. */
   imageBytesWrong: number;
+  /** Bytes of a secure guest's buffers that the hypervisor saw in clear. */
+  privateBytesExposed: number;
   /** The first wrong byte of a read. */
   firstWrong?: { readonly offset: number; readonly expected: string; readonly found: string };
   /** The first request that was not served. */
@@ -36,6 +40,8 @@ export interface WorkloadOptions {
   readonly driver: VirtioBlkDriver;
   readonly memory: GuestMemory;
   readonly pages: GuestPages;
+  /** Memory as the hypervisor sees it, of a secure guest: its buffers must not show there. */
+  readonly hypervisorMemory?: GuestMemory;
   /** The disk that the device has. */
   readonly disk: CopyOnWriteDisk;
   /** A copy of it that the device never sees: what must come out. */
@@ -76,6 +82,7 @@ export function runWorkload(
     bytesReadWrong: 0,
     bytesWritten: 0,
     imageBytesWrong: 0,
+    privateBytesExposed: 0,
   };
   const run = new WorkloadRun(options, result);
   for (const operation of workload) {
@@ -114,6 +121,7 @@ class WorkloadRun {
       at += bytes;
     }
     expected.read(offset, right);
+    this.#checkPrivate(runs);
     this.#result.bytesRead += length;
     const wrong = countDifferent(found, right);
     this.#result.bytesReadWrong += wrong;
@@ -135,6 +143,7 @@ class WorkloadRun {
     expected.write(offset, data);
     this.#result.bytesWritten += length;
     this.#note(`write of ${length} bytes at ${offset}`, driver.write(offset, runs));
+    this.#checkPrivate(runs);
   }
 
   #buffer(length: number): readonly { gpa: number; length: number }[] {
@@ -146,6 +155,23 @@ class WorkloadRun {
         message: `expected enough guest memory for the workload's buffers, found no room for ${length} bytes more`,
       },
     ]);
+  }
+
+  // A page that looks the same from outside as from inside is not private.
+  #checkPrivate(runs: readonly { gpa: number; length: number }[]): void {
+    const { memory, hypervisorMemory } = this.#options;
+    if (hypervisorMemory === undefined) return;
+    for (const { gpa, length } of runs) {
+      const inside = new Uint8Array(length);
+      const outside = new Uint8Array(length);
+      memory.read(gpa, inside);
+      hypervisorMemory.read(gpa, outside);
+      for (let at = 0; at < length; at += PROBE) {
+        const end = Math.min(at + PROBE, length);
+        const differs = countDifferent(inside.subarray(at, end), outside.subarray(at, end)) > 0;
+        if (!differs) this.#result.privateBytesExposed += end - at;
+      }
+    }
   }
 
   #note(what: string, outcomes: ReturnType<VirtioBlkDriver['read']>): void {
@@ -176,4 +202,25 @@ function firstDifference(
   const show = (bytes: Uint8Array): string =>
     [...bytes.subarray(at, at + 8)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
   return { offset: offset + at, expected: show(right), found: show(found) };
+}
+
+/**
+ * Makes a workload fit a smaller disk: an operation that reaches past the end moves down, and
+ * shrinks if it must. Nothing changes on a disk that is large enough.
+ */
+export function fitWorkload(
+  workload: readonly WorkloadOperation[],
+  diskSize: number,
+): WorkloadOperation[] {
+  const fit = (transfer: Transfer): Transfer => {
+    if (transfer.offset + transfer.length <= diskSize) return transfer;
+    const length = Math.min(transfer.length, diskSize);
+    const offset = Math.floor((diskSize - length) / 512) * 512;
+    return { offset, length, block: Math.min(transfer.block, length) };
+  };
+  return workload.map((operation) =>
+    'read' in operation
+      ? { read: fit(operation.read) }
+      : { write: { ...operation.write, ...fit(operation.write) } },
+  );
 }

@@ -7,8 +7,8 @@ import { type Gpa, invariant } from '@pinhole/base';
 export class PageOwnership {
   /** In bytes: the granule of sharing. */
   readonly pageSize: number;
-  // Shared pages only: secure guests share little.
-  readonly #shared = new Set<number>();
+  // Shared memory as disjoint, ascending runs that do not touch; in bytes, whole pages.
+  #runs: { start: number; end: number }[] = [];
 
   constructor(options: { readonly pageSize: number }) {
     invariant(
@@ -20,53 +20,55 @@ export class PageOwnership {
 
   /** How much memory is shared, in bytes. */
   get sharedBytes(): number {
-    return this.#shared.size * this.pageSize;
+    return this.#runs.reduce((sum, { start, end }) => sum + end - start, 0);
   }
 
   isShared(gpa: Gpa): boolean {
-    return this.#shared.has(Math.floor(gpa / this.pageSize));
+    return this.#runs.some(({ start, end }) => gpa >= start && gpa < end);
   }
 
   /** Shares every page that [gpa, gpa + length) touches. */
   share(gpa: Gpa, length: number): void {
-    this.#forEachPage(gpa, length, (page) => this.#shared.add(page));
+    let { start, end } = this.#pages(gpa, length);
+    if (start === end) return;
+    const apart: { start: number; end: number }[] = [];
+    for (const run of this.#runs) {
+      if (run.end < start || run.start > end) {
+        apart.push(run);
+      } else {
+        start = Math.min(start, run.start);
+        end = Math.max(end, run.end);
+      }
+    }
+    this.#runs = [...apart, { start, end }].sort((a, b) => a.start - b.start);
   }
 
   /** Makes every page that [gpa, gpa + length) touches private again. */
   unshare(gpa: Gpa, length: number): void {
-    this.#forEachPage(gpa, length, (page) => this.#shared.delete(page));
+    const { start, end } = this.#pages(gpa, length);
+    this.#runs = this.#runs.flatMap((run) => [
+      ...(run.start < start ? [{ start: run.start, end: Math.min(run.end, start) }] : []),
+      ...(run.end > end ? [{ start: Math.max(run.start, end), end: run.end }] : []),
+    ]);
   }
 
-  /** The shared pages, ascending, one run a page. */
+  /** The shared memory: ascending, disjoint runs. */
   sharedRuns(): { gpa: Gpa; length: number }[] {
-    const pages = [...this.#shared].sort((a, b) => a - b);
-    return pages.map((page) => ({ gpa: page * this.pageSize, length: this.pageSize }));
+    return this.#runs.map(({ start, end }) => ({ gpa: start, length: end - start }));
   }
 
   /** How many bytes of [gpa, gpa + length) are shared. */
   sharedBytesWithin(gpa: Gpa, length: number): number {
-    const end = gpa + length;
-    const pages = Math.ceil(end / this.pageSize) - Math.floor(gpa / this.pageSize);
     let bytes = 0;
-    const add = (page: number): void => {
-      const start = Math.max(gpa, page * this.pageSize);
-      bytes += Math.min(end, (page + 1) * this.pageSize) - start;
-    };
-    if (pages <= this.#shared.size) {
-      this.#forEachPage(gpa, length, (page) => {
-        if (this.#shared.has(page)) add(page);
-      });
-    } else {
-      for (const page of this.#shared) {
-        if (page * this.pageSize < end && (page + 1) * this.pageSize > gpa) add(page);
-      }
+    for (const { start, end } of this.#runs) {
+      bytes += Math.max(0, Math.min(end, gpa + length) - Math.max(start, gpa));
     }
     return bytes;
   }
 
-  #forEachPage(gpa: Gpa, length: number, visit: (page: number) => void): void {
-    if (length <= 0) return;
-    const last = Math.floor((gpa + length - 1) / this.pageSize);
-    for (let page = Math.floor(gpa / this.pageSize); page <= last; page += 1) visit(page);
+  #pages(gpa: Gpa, length: number): { start: number; end: number } {
+    const start = Math.floor(gpa / this.pageSize) * this.pageSize;
+    if (length <= 0) return { start, end: start };
+    return { start, end: Math.ceil((gpa + length) / this.pageSize) * this.pageSize };
   }
 }

@@ -89,6 +89,7 @@ function buildPseries(options: PlatformOptions): Platform {
   return {
     guestMemory,
     hypervisorMemory,
+    ...(guest.secure ? { observer: new HypervisorView(guestMemory, ownership) } : {}),
     systemMemory: createSystemMemorySpace(hypervisorMemory),
     busSpace: phb,
     pages,

@@ -1,0 +1,10 @@
+/**
+ * How a run ended.
+ * - `works`: correct data, no hypercall per request.
+ * - `works-slow`: correct data, paid for with hypercalls.
+ * - `refused`: the driver found no usable device.
+ * - `fails`: the device stopped, completed with errors, or could not be reached.
+ * - `wrong-data`: every request "succeeded", and data is wrong.
+ */
+export const OUTCOMES = ['works', 'works-slow', 'refused', 'fails', 'wrong-data'] as const;
+export type Outcome = (typeof OUTCOMES)[number];
