@@ -43,6 +43,15 @@ export type { DmaMapper } from './dma-mapper.js';
 export { BOUNCED, createSpaceMapper } from './dma-mapper.js';
 export type { NegotiationFailure, NegotiationOptions, NegotiationResult } from './driver-init.js';
 export { negotiateFeatures, setDriverOk } from './driver-init.js';
+export type {
+  AddResult,
+  BadRing,
+  Segment,
+  SplitDriverQueueOptions,
+  TableAllocator,
+  UsedBuffer,
+} from './driver-types.js';
+export { ADD_ERRNO } from './driver-types.js';
 export type { VirtioErrorCode } from './errors.js';
 export { VirtioError } from './errors.js';
 export { featureNames } from './feature-names.js';
@@ -81,16 +90,8 @@ export {
 } from './params.js';
 export type { QueueOwner, SplitDeviceQueueOptions } from './split-device.js';
 export { SplitDeviceQueue } from './split-device.js';
-export type {
-  AddResult,
-  BadRing,
-  Segment,
-  SplitDriverQueue,
-  SplitDriverQueueOptions,
-  TableAllocator,
-  UsedBuffer,
-} from './split-driver.js';
-export { ADD_ERRNO, createSplitDriverQueue } from './split-driver.js';
+export type { SplitDriverQueue } from './split-driver.js';
+export { createSplitDriverQueue } from './split-driver.js';
 export type { SplitRingLayout } from './split-layout.js';
 export { splitRingLayout } from './split-layout.js';
 export {

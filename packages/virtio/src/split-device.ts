@@ -1,6 +1,7 @@
 import { type Tracer, u16 } from '@pinhole/base';
-import type { DmaSpace, GuestMemory, Translation } from '@pinhole/memory';
+import type { DmaSpace, GuestMemory } from '@pinhole/memory';
 import { type AvailBytes, measureAvailBytes } from './avail-bytes.js';
+import { DescriptorChain } from './descriptor-chain.js';
 import { ElementPool, type VirtqueueElement } from './device-element.js';
 import { DeviceRings } from './device-rings.js';
 import { createSpaceMapper, type DmaMapper } from './dma-mapper.js';
@@ -8,14 +9,10 @@ import { hasFeature, VIRTIO_F_NOTIFY_ON_EMPTY, VIRTIO_RING_F_EVENT_IDX } from '.
 import {
   QEMU_ELEMENT_SIZE,
   VIRTQ_AVAIL_F_NO_INTERRUPT,
-  VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_NEXT,
-  VIRTQ_DESC_F_WRITE,
-  VIRTQ_DESC_SIZE,
   VIRTQ_USED_F_NO_NOTIFY,
   VIRTQUEUE_MAX_SIZE,
 } from './params.js';
-import { type Descriptor, RegionCache } from './region-cache.js';
+import { RegionCache } from './region-cache.js';
 import { availEntryOffset, RING_FLAGS, RING_IDX, usedEntryOffset } from './split-layout.js';
 import type { QueueSetup } from './transport.js';
 import { vringNeedEvent } from './vring-need-event.js';
@@ -61,11 +58,9 @@ export class SplitDeviceQueue {
   readonly #tracer: Tracer;
   readonly #rings: DeviceRings;
   readonly #table: RegionCache;
-  readonly #mapper: DmaMapper;
+  readonly #chain: DescriptorChain;
   readonly #pool: ElementPool;
   readonly #elementSize: number;
-  readonly #desc: Descriptor = { addrHi: 0, addrLo: 0, len: 0, flags: 0, next: 0 };
-  readonly #piece: Translation = { gpa: 0, length: 0 };
   #size: number;
   #setup: QueueSetup | undefined;
   // Which addresses are not 0: QEMU takes 0 for "not set".
@@ -92,7 +87,8 @@ export class SplitDeviceQueue {
     this.#tracer = options.owner.tracer;
     this.#rings = new DeviceRings(memory, space);
     this.#table = new RegionCache(memory, space);
-    this.#mapper = options.mapper ?? createSpaceMapper(space);
+    const mapper = options.mapper ?? createSpaceMapper(space);
+    this.#chain = new DescriptorChain(this.#rings.desc, this.#table, mapper);
     this.#pool = new ElementPool(`${options.id}e`);
     this.#elementSize = options.elementSize ?? QEMU_ELEMENT_SIZE;
   }
@@ -201,10 +197,11 @@ export class SplitDeviceQueue {
     }
     if (!this.#rings.isOpen) return this.#fail('Region caches not initialized');
     const element = this.#pool.take(head);
-    if (!this.#collect(head, element)) {
-      this.#undoMap(element);
+    const problem = this.#chain.map(head, this.#size, element);
+    if (problem !== undefined) {
+      this.#chain.undoMap(element);
       this.#pool.give(element);
-      return undefined;
+      return this.#fail(problem);
     }
     this.#inUse += 1;
     if (this.#tracer.on) this.#tracePop(element);
@@ -226,7 +223,7 @@ export class SplitDeviceQueue {
       const args = { vq: this.id, elem: element.id, len: written, idx: offset };
       this.#tracer.event('device', 'virtqueue_fill', args);
     }
-    this.#unmap(element, written);
+    this.#chain.unmap(element, written);
     if (!this.#owner.isBroken && this.#hasUsed) {
       const entry = usedEntryOffset((this.#usedIdx + offset) % this.#size);
       this.#rings.used.writeU32Pair(entry, element.head, written);
@@ -253,7 +250,7 @@ export class SplitDeviceQueue {
   /** Gives up an element without returning it to the driver. [qemu v7.2 hw/virtio/virtio.c virtqueue_detach_element] */
   detach(element: VirtqueueElement, written = 0): void {
     this.#inUse -= 1;
-    this.#unmap(element, written);
+    this.#chain.unmap(element, written);
     this.#pool.give(element);
   }
 
@@ -316,85 +313,6 @@ export class SplitDeviceQueue {
     return -1;
   }
 
-  // Walks the chain, mapping each buffer before the next descriptor is read.
-  #collect(head: number, element: VirtqueueElement): boolean {
-    const desc = this.#desc;
-    let table = this.#rings.desc;
-    table.readDescriptor(VIRTQ_DESC_SIZE * head, desc);
-    let max = this.#size;
-    if ((desc.flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
-      if (desc.len === 0 || desc.len % VIRTQ_DESC_SIZE !== 0) {
-        return this.#refuse('Invalid size for indirect buffer table');
-      }
-      max = desc.len / VIRTQ_DESC_SIZE;
-      table = this.#table;
-      if (!table.open(desc.addrHi, desc.addrLo, desc.len)) {
-        return this.#refuse('Cannot map indirect buffer');
-      }
-      table.readDescriptor(0, desc);
-    }
-    for (let entries = 1; ; entries += 1) {
-      const isWrite = (desc.flags & VIRTQ_DESC_F_WRITE) !== 0;
-      if (!isWrite && element.inNum > 0) return this.#refuse('Incorrect order for descriptors');
-      if (!this.#mapDescriptor(element, isWrite)) return false;
-      // More descriptors than there are: a loop.
-      if (entries > max) return this.#refuse('Looped descriptor');
-      if ((desc.flags & VIRTQ_DESC_F_NEXT) === 0) return true;
-      const { next } = desc;
-      if (next >= max) return this.#refuse(`Desc next is ${next}`);
-      table.readDescriptor(VIRTQ_DESC_SIZE * next, desc);
-    }
-  }
-
-  // [qemu v7.2 hw/virtio/virtio.c virtqueue_map_desc]
-  #mapDescriptor(element: VirtqueueElement, isWrite: boolean): boolean {
-    const desc = this.#desc;
-    const piece = this.#piece;
-    let left = desc.len;
-    if (left === 0) return this.#refuse('virtio: zero sized buffers are not allowed');
-    let hi = desc.addrHi;
-    let lo = desc.addrLo;
-    for (;;) {
-      if (element.outNum + element.inNum === VIRTQUEUE_MAX_SIZE) {
-        return this.#refuse('virtio: too many write descriptors in indirect table');
-      }
-      if (!this.#mapper.map(hi, lo, left, isWrite, piece)) {
-        return this.#refuse('virtio: bogus descriptor or out of resources');
-      }
-      element.append(piece.gpa, piece.length, isWrite);
-      left -= piece.length;
-      if (left <= 0) return true;
-      lo += piece.length;
-      if (lo >= 0x1_0000_0000) {
-        lo -= 0x1_0000_0000;
-        hi = (hi + 1) >>> 0;
-      }
-    }
-  }
-
-  // [qemu v7.2 hw/virtio/virtio.c virtqueue_unmap_sg]
-  #unmap(element: VirtqueueElement, written: number): void {
-    const mapper = this.#mapper;
-    if (mapper.unmap === undefined) return;
-    const { gpa, length, outNum, inNum } = element;
-    let offset = 0;
-    for (let i = outNum; i < outNum + inNum; i += 1) {
-      const accessed = Math.min(written - offset, length[i]!);
-      mapper.unmap(gpa[i]!, length[i]!, true, accessed);
-      offset += accessed;
-    }
-    for (let i = 0; i < outNum; i += 1) mapper.unmap(gpa[i]!, length[i]!, false, length[i]!);
-  }
-
-  // [qemu v7.2 hw/virtio/virtio.c virtqueue_undo_map_desc]
-  #undoMap(element: VirtqueueElement): void {
-    const mapper = this.#mapper;
-    if (mapper.unmap === undefined) return;
-    for (let i = 0; i < element.outNum + element.inNum; i += 1) {
-      mapper.unmap(element.gpa[i]!, element.length[i]!, i >= element.outNum, 0);
-    }
-  }
-
   #openRings(): void {
     const setup = this.#setup;
     this.#hasDesc = setup !== undefined && setup.desc !== 0n;
@@ -411,11 +329,6 @@ export class SplitDeviceQueue {
   #fail(message: string): undefined {
     this.#owner.fail(message);
     return undefined;
-  }
-
-  #refuse(message: string): false {
-    this.#owner.fail(message);
-    return false;
   }
 
   #tracePop(element: VirtqueueElement): void {

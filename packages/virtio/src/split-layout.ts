@@ -6,7 +6,7 @@ export const RING_FLAGS = 0;
 /** Where the driver (device) puts the next entry, modulo the queue size; free-running. */
 export const RING_IDX = 2;
 /** The first entry. */
-export const RING_ENTRIES = 4;
+const RING_ENTRIES = 4;
 
 /** Offset of `ring[i]` in the available ring; with `i` the queue size, of `used_event`. */
 export function availEntryOffset(i: number): number {

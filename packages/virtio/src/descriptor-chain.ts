@@ -1,0 +1,112 @@
+import type { Translation } from '@pinhole/memory';
+import type { VirtqueueElement } from './device-element.js';
+import type { DmaMapper } from './dma-mapper.js';
+import {
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+  VIRTQ_DESC_SIZE,
+  VIRTQUEUE_MAX_SIZE,
+} from './params.js';
+import type { Descriptor, RegionCache } from './region-cache.js';
+
+/**
+ * Reads the chains of a queue and maps what they describe. Problems are values: what QEMU would
+ * say of the driver. [VIRTIO v1.2 §2.7.5 "The Virtqueue Descriptor Table"]
+ */
+export class DescriptorChain {
+  readonly #ring: RegionCache;
+  readonly #indirect: RegionCache;
+  readonly #mapper: DmaMapper;
+  readonly #desc: Descriptor = { addrHi: 0, addrLo: 0, len: 0, flags: 0, next: 0 };
+  readonly #piece: Translation = { gpa: 0, length: 0 };
+
+  /** `indirect` is opened anew for every indirect table. */
+  constructor(ring: RegionCache, indirect: RegionCache, mapper: DmaMapper) {
+    this.#ring = ring;
+    this.#indirect = indirect;
+    this.#mapper = mapper;
+  }
+
+  /**
+   * Walks the chain that begins at `head` and maps each buffer into `element` before it reads the
+   * next descriptor. Returns what is wrong with the chain, if anything is.
+   * [qemu v7.2 hw/virtio/virtio.c virtqueue_split_pop]
+   */
+  map(head: number, queueSize: number, element: VirtqueueElement): string | undefined {
+    const desc = this.#desc;
+    let table = this.#ring;
+    let max = queueSize;
+    table.readDescriptor(VIRTQ_DESC_SIZE * head, desc);
+    if ((desc.flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
+      if (desc.len === 0 || desc.len % VIRTQ_DESC_SIZE !== 0) {
+        return 'Invalid size for indirect buffer table';
+      }
+      max = desc.len / VIRTQ_DESC_SIZE;
+      table = this.#indirect;
+      if (!table.open(desc.addrHi, desc.addrLo, desc.len)) return 'Cannot map indirect buffer';
+      table.readDescriptor(0, desc);
+    }
+    for (let entries = 1; ; entries += 1) {
+      const isWrite = (desc.flags & VIRTQ_DESC_F_WRITE) !== 0;
+      if (!isWrite && element.inNum > 0) return 'Incorrect order for descriptors';
+      const problem = this.#mapBuffer(element, isWrite);
+      if (problem !== undefined) return problem;
+      // More descriptors than there are: a loop.
+      if (entries > max) return 'Looped descriptor';
+      if ((desc.flags & VIRTQ_DESC_F_NEXT) === 0) return undefined;
+      const { next } = desc;
+      if (next >= max) return `Desc next is ${next}`;
+      table.readDescriptor(VIRTQ_DESC_SIZE * next, desc);
+    }
+  }
+
+  /** Ends the mappings of an element into which `written` bytes went. [qemu v7.2 hw/virtio/virtio.c virtqueue_unmap_sg] */
+  unmap(element: VirtqueueElement, written: number): void {
+    const mapper = this.#mapper;
+    if (mapper.unmap === undefined) return;
+    const { gpa, length, outNum, inNum } = element;
+    let offset = 0;
+    for (let i = outNum; i < outNum + inNum; i += 1) {
+      const accessed = Math.min(written - offset, length[i]!);
+      mapper.unmap(gpa[i]!, length[i]!, true, accessed);
+      offset += accessed;
+    }
+    for (let i = 0; i < outNum; i += 1) mapper.unmap(gpa[i]!, length[i]!, false, length[i]!);
+  }
+
+  /** Ends the mappings of a chain that turned out bad. [qemu v7.2 hw/virtio/virtio.c virtqueue_undo_map_desc] */
+  undoMap(element: VirtqueueElement): void {
+    const mapper = this.#mapper;
+    if (mapper.unmap === undefined) return;
+    for (let i = 0; i < element.outNum + element.inNum; i += 1) {
+      mapper.unmap(element.gpa[i]!, element.length[i]!, i >= element.outNum, 0);
+    }
+  }
+
+  // Maps the buffer of the descriptor just read. [qemu v7.2 hw/virtio/virtio.c virtqueue_map_desc]
+  #mapBuffer(element: VirtqueueElement, isWrite: boolean): string | undefined {
+    const desc = this.#desc;
+    const piece = this.#piece;
+    let left = desc.len;
+    if (left === 0) return 'virtio: zero sized buffers are not allowed';
+    let hi = desc.addrHi;
+    let lo = desc.addrLo;
+    for (;;) {
+      if (element.outNum + element.inNum === VIRTQUEUE_MAX_SIZE) {
+        return 'virtio: too many write descriptors in indirect table';
+      }
+      if (!this.#mapper.map(hi, lo, left, isWrite, piece)) {
+        return 'virtio: bogus descriptor or out of resources';
+      }
+      element.append(piece.gpa, piece.length, isWrite);
+      left -= piece.length;
+      if (left <= 0) return undefined;
+      lo += piece.length;
+      if (lo >= 0x1_0000_0000) {
+        lo -= 0x1_0000_0000;
+        hi = (hi + 1) >>> 0;
+      }
+    }
+  }
+}
