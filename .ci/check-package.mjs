@@ -32,7 +32,8 @@ process.exitCode = problems.length > 0 ? 1 : 0;
 /** Only what is meant to be published, all of it, and every map leads somewhere. */
 function checkFiles(paths) {
   const packed = new Set(paths);
-  const folders = ['dist', 'src', ...(manifest.name === '@pinhole/recordings' ? ['data'] : [])];
+  const extra = { '@pinhole/recordings': ['data'], pinhole: ['scenarios'] }[manifest.name] ?? [];
+  const folders = ['dist', 'src', ...extra];
   const single = ['README.md', 'LICENSE', 'CHANGELOG.md', 'package.json'];
   for (const path of paths) {
     const known = single.includes(path) || folders.some((folder) => path.startsWith(`${folder}/`));

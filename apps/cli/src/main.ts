@@ -1,3 +1,5 @@
 #!/usr/bin/env node
-const [command = 'help'] = process.argv.slice(2);
-process.stdout.write(`pinhole: ${command}: no commands yet\n`);
+import { runToExit } from './exit.js';
+import { createProgram } from './program.js';
+
+await runToExit(() => createProgram().parseAsync(process.argv));

@@ -1,0 +1,50 @@
+import { ModelError } from '@pinhole/base';
+import { CommanderError } from 'commander';
+
+/** Exit codes. Documented in the README. */
+export const EXIT = { OK: 0, FAILED: 1, INPUT: 2, BUG: 70, INTERRUPTED: 130 } as const;
+
+/** A mistake in the input that the command found itself. */
+export class InputError extends ModelError<'E_INPUT'> {
+  constructor(message: string, cause?: unknown) {
+    super('E_INPUT', message, cause === undefined ? {} : { cause });
+    this.name = 'InputError';
+  }
+}
+
+/** Set by Ctrl-C. Long work looks at it between steps, and shows what it has. */
+export const interrupt = { isRequested: false };
+
+/** Runs a command and turns whatever happens into an exit code and a message. */
+export async function runToExit(command: () => Promise<unknown>): Promise<void> {
+  // Nobody reads on: nothing is left to say, and that is no error.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(EXIT.OK);
+    throw error;
+  });
+  process.on('SIGINT', () => {
+    // The second time means now.
+    if (interrupt.isRequested) process.exit(EXIT.INTERRUPTED);
+    interrupt.isRequested = true;
+  });
+  try {
+    await command();
+    if (interrupt.isRequested) process.exitCode = EXIT.INTERRUPTED;
+  } catch (error) {
+    process.exitCode = report(error);
+  }
+}
+
+function report(error: unknown): number {
+  // Commander has said it already.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.OK : EXIT.INPUT;
+  if (error instanceof ModelError) {
+    process.stderr.write(`pinhole: ${error.message}\n`);
+    return EXIT.INPUT;
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  process.stderr.write(
+    `pinhole: internal error: ${message}\nThis is a bug in Pinhole: please report it with the command that led to it.\n`,
+  );
+  return EXIT.BUG;
+}

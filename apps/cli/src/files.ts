@@ -1,0 +1,90 @@
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  openSync,
+  readSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, dirname } from 'node:path';
+import type { DiskSource } from '@pinhole/machine';
+import { checkDiskSize } from '@pinhole/qemu';
+import { InputError } from './exit.js';
+
+/**
+ * Opens a raw disk image, only for reading.
+ * @throws InputError when it is missing, a directory, or not a whole number of sectors.
+ */
+export function openImage(path: string): { name: string; disk: DiskSource; close(): void } {
+  const fd = openToRead(path, 'a raw disk image');
+  const { size } = fstatSync(fd);
+  checkDiskSize(size, path);
+  return {
+    name: basename(path),
+    disk: {
+      size,
+      read(offset, into) {
+        for (let done = 0; done < into.length; ) {
+          const count = readSync(fd, into, done, into.length - done, offset + done);
+          if (count === 0) throw new InputError(`${path}: became shorter while it was read`);
+          done += count;
+        }
+      },
+    },
+    close: () => closeSync(fd),
+  };
+}
+
+/** Opens a regular file; `what` says what was expected there. @throws InputError */
+export function openToRead(path: string, what: string): number {
+  let fd: number;
+  try {
+    // A named pipe would otherwise wait for its other end.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    throw new InputError(`${path}: expected ${what}, but it ${reasonOf(error)}`, error);
+  }
+  const stat = fstatSync(fd);
+  if (stat.isFile()) return fd;
+  closeSync(fd);
+  const found = stat.isDirectory() ? 'a directory' : 'no regular file';
+  throw new InputError(`${path}: expected ${what}, found ${found}`);
+}
+
+/** Checks, before anything else happens, that a file could be written. @throws InputError */
+export function checkWritable(path: string): void {
+  const folder = dirname(path);
+  if (!existsSync(folder) || !statSync(folder).isDirectory()) {
+    throw new InputError(
+      `${path}: expected a file in a folder that exists, found no folder ${folder}`,
+    );
+  }
+  if (existsSync(path) && !statSync(path).isFile()) {
+    throw new InputError(`${path}: expected a file to write, found something else`);
+  }
+}
+
+/** Writes a whole file. @throws InputError */
+export function writeWhole(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (error) {
+    throw new InputError(`${path}: cannot be written: it ${reasonOf(error)}`, error);
+  }
+}
+
+/** What the system says, for people. */
+export function reasonOf(error: unknown): string {
+  const code = (error as NodeJS.ErrnoException).code ?? '';
+  const known: Readonly<Record<string, string>> = {
+    ENOENT: 'does not exist',
+    EACCES: 'may not be accessed (permission denied)',
+    EPERM: 'may not be accessed (permission denied)',
+    ENOTDIR: 'lies in something that is not a folder',
+    ENOSPC: 'does not fit: the disk is full',
+    EISDIR: 'is a directory',
+  };
+  return known[code] ?? `cannot be opened (${code || String(error)})`;
+}

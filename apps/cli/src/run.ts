@@ -1,0 +1,116 @@
+import { formatSize } from '@pinhole/base';
+import { type DiskSource, type RunReport, runScenario, type Scenario } from '@pinhole/machine';
+import { EXIT } from './exit.js';
+import { openImage } from './files.js';
+import { loadScenario } from './scenarios.js';
+import { describeEvents, openTrace, type TraceOptions } from './trace-output.js';
+
+/** Options of `pinhole run`. */
+export interface RunCommandOptions extends TraceOptions {
+  readonly image?: string;
+  readonly format: 'table' | 'json';
+  readonly seed?: number;
+  readonly set: readonly string[];
+}
+
+/** `pinhole run SCENARIO`. */
+export function run(name: string, options: RunCommandOptions): void {
+  if (options.trace === 'help') {
+    process.stdout.write(describeEvents());
+    return;
+  }
+  const set = [...options.set, ...(options.seed === undefined ? [] : [`seed=${options.seed}`])];
+  const { scenario, imagePath } = loadScenario(name, set);
+  const path = options.image ?? imagePath;
+  const image = path === undefined ? undefined : openImage(path);
+  try {
+    const report = runTraced(scenario, image?.disk, options);
+    if (options.format === 'json') {
+      process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+    } else {
+      process.stdout.write(renderRun(report));
+    }
+    process.exitCode = exitCodeOf(report, scenario);
+  } finally {
+    image?.close();
+  }
+}
+
+// A scenario that cannot run leaves no trace behind.
+function runTraced(
+  scenario: Scenario,
+  disk: DiskSource | undefined,
+  options: TraceOptions,
+): RunReport {
+  const trace = openTrace(options);
+  const report = runScenario(scenario, {
+    ...(disk === undefined ? {} : { disk }),
+    tracer: trace.tracer,
+  });
+  trace.close();
+  return report;
+}
+
+function exitCodeOf(report: RunReport, scenario: Scenario): number {
+  const { outcome } = report.verdict;
+  if (scenario.expect !== undefined) {
+    if (scenario.expect === outcome) return EXIT.OK;
+    process.stderr.write(
+      `pinhole: expected the outcome "${scenario.expect}", found "${outcome}"\n`,
+    );
+    return EXIT.FAILED;
+  }
+  return outcome === 'works' || outcome === 'works-slow' ? EXIT.OK : EXIT.FAILED;
+}
+
+/** A report for people. */
+export function renderRun(report: RunReport): string {
+  const { machine, data, counters, reach, decision, verdict } = report;
+  const perRequest = Object.entries(counters.hcallsPerRequest)
+    .map(([name, count]) => `${name} ${count.toFixed(2)}`)
+    .join(', ');
+  const setup = Object.entries(counters.setup.hcalls)
+    .map(([name, count]) => `${name} ${count}`)
+    .join(', ');
+  const rows: [string, string][] = [
+    [
+      'machine',
+      `${machine.arch}, ${formatSize(machine.memory)}, QEMU ${machine.qemu}, flag ${machine.flag ? 'on' : 'off'}`,
+    ],
+    ['guest', `${machine.kernel}, policy ${machine.policy}${machine.secure ? ', secure' : ''}`],
+    [
+      'negotiated',
+      report.negotiated === null
+        ? `nothing: ${report.refusal}`
+        : `${report.negotiated.features} ${report.negotiated.names.join(' ')}`,
+    ],
+    ['device uses', decision.device],
+    ['guest uses', `${decision.dmaOps}: ${decision.because}`],
+    ...decision.steps.map((step): [string, string] => ['', step]),
+    ...report.warnings.map((warning): [string, string] => ['warning', warning]),
+    ...report.deviceErrors.map((error): [string, string] => ['device error', error]),
+    [
+      'requests',
+      `${data.requests}: ${data.completed} completed, ${data.failed} failed, ${data.rejected} rejected, ${data.hung} hung`,
+    ],
+    [
+      'data',
+      `${formatSize(data.bytesRead)} read (${data.bytesReadWrong} bytes wrong), ${formatSize(data.bytesWritten)} written (${data.imageBytesWrong} bytes of the image wrong)`,
+    ],
+    [
+      'hypercalls',
+      `${counters.hcallsPerRequestTotal.toFixed(2)} a request${perRequest === '' ? '' : `: ${perRequest}`}`,
+    ],
+    ['at set-up', setup === '' ? 'none' : setup],
+    ['TCEs', `${counters.tcesLive} live at the end, ${counters.tcesPeak} at most`],
+    ['translations', `${counters.translationsPerRequest.toFixed(2)} a request`],
+    ['bounced', formatSize(counters.workload.bytesBounced)],
+    [
+      'device reach',
+      `${formatSize(reach.addressable)}, ${formatSize(reach.plaintext)} of it in clear`,
+    ],
+    ['verdict', `${verdict.outcome}: ${verdict.text}`],
+  ];
+  const title = report.title === '' ? '' : `${report.title}\n\n`;
+  return `${title}${rows.map(([key, value]) => `${key.padEnd(13)} ${value}`.trimEnd()).join('\n')}\n`;
+}

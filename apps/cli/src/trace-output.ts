@@ -1,0 +1,85 @@
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { Tracer, type TraceSink } from '@pinhole/base';
+import {
+  createChromeWriter,
+  createNdjsonWriter,
+  createQemuTextWriter,
+  eventCatalogue,
+  filterEvents,
+  matchEvents,
+  type WriteText,
+} from '@pinhole/trace';
+import { InputError } from './exit.js';
+import { checkWritable, reasonOf } from './files.js';
+
+/** The trace options of a command. */
+export interface TraceOptions {
+  readonly trace?: string;
+  readonly traceFile?: string;
+  readonly traceFormat: 'qemu' | 'ndjson' | 'chrome';
+}
+
+const WRITERS = {
+  qemu: createQemuTextWriter,
+  ndjson: createNdjsonWriter,
+  chrome: createChromeWriter,
+} as const;
+const BUFFER = 65536;
+
+/** A tracer that writes where the options say, and how to finish it. */
+export function openTrace(options: TraceOptions): { tracer: Tracer; close(): void } {
+  if (options.trace === undefined && options.traceFile === undefined) {
+    return { tracer: new Tracer(), close: () => {} };
+  }
+  const names = matchEvents(options.trace ?? '*');
+  const { write, close } = openOutput(options.traceFile);
+  const writer = WRITERS[options.traceFormat](write);
+  const sink: TraceSink = filterEvents(writer, names);
+  return {
+    tracer: new Tracer(sink),
+    close() {
+      writer.close();
+      close();
+    },
+  };
+}
+
+/** `--trace help`: what can be traced. */
+export function describeEvents(): string {
+  const width = Math.max(...eventCatalogue.map(({ name }) => name.length));
+  const lines = eventCatalogue.map(
+    ({ name, source, summary }) => `${name.padEnd(width)}  ${source.padEnd(7)}  ${summary}`,
+  );
+  return `${lines.join('\n')}\n`;
+}
+
+// The file comes into being with the first text that is written to it.
+function openOutput(path: string | undefined): { write: WriteText; close(): void } {
+  if (path !== undefined) checkWritable(path);
+  let fd = path === undefined ? process.stderr.fd : -1;
+  let pending = '';
+  const flush = (): void => {
+    if (fd < 0) fd = create(path as string);
+    const bytes = Buffer.from(pending);
+    pending = '';
+    for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+  };
+  return {
+    write(text) {
+      pending += text;
+      if (pending.length > BUFFER) flush();
+    },
+    close() {
+      flush();
+      if (path !== undefined) closeSync(fd);
+    },
+  };
+}
+
+function create(path: string): number {
+  try {
+    return openSync(path, 'w');
+  } catch (error) {
+    throw new InputError(`${path}: cannot be written: it ${reasonOf(error)}`, error);
+  }
+}
