@@ -10,14 +10,14 @@ export type { DiskSource } from './disk.js';
 export { CopyOnWriteDisk, createSeededDisk, DEFAULT_DISK_SIZE } from './disk.js';
 export type { MachineErrorCode, ScenarioProblem } from './errors.js';
 export { MachineError } from './errors.js';
+export type { Outcome } from './outcome.js';
+export { OUTCOMES } from './outcome.js';
 export type {
   HypervisorReplayOptions,
   HypervisorReplayResult,
   ReplayMismatch,
 } from './replay.js';
 export { HypervisorReplay } from './replay.js';
-export type { Outcome } from './outcome.js';
-export { OUTCOMES } from './outcome.js';
 export type { RunReport } from './report.js';
 export type { RunOptions } from './run.js';
 export { architectures, runScenario } from './run.js';

@@ -63,7 +63,9 @@ const machine = z.strictObject({
   tceHandler: z.literal('qemu').default('qemu').describe('Who serves the TCE hypercalls.'),
   ddw: z.boolean().default(true).describe('Dynamic DMA windows. pseries only.'),
   dmaWindowSize: size.default(2 ** 30).describe('The default window. pseries only.'),
-  pageSizes: u64.default(0x121_1000n).describe("Page sizes of windows: QEMU's pgsz. pseries only."),
+  pageSizes: u64
+    .prefault('0x1211000')
+    .describe("Page sizes of windows: QEMU's pgsz. pseries only."),
   dmaRanges: z
     .array(
       z.strictObject({
