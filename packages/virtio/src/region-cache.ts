@@ -38,8 +38,8 @@ export class RegionCache {
 
   /**
    * Opens the window. False when it begins in memory or in an IOMMU window and runs out of it.
-   * One that begins where nothing is opens, strangely, well: QEMU finds the endless "unassigned"
-   * section there, and the accesses fail one by one.
+   * One that begins where nothing is opens well: QEMU finds its "unassigned" section there, which
+   * reaches to the end of the 64 bits, and the accesses fail one by one.
    */
   open(hi: number, lo: number, length: number): boolean {
     this.#hi = hi;
@@ -48,7 +48,9 @@ export class RegionCache {
     const isCovered = this.#space.covers(hi, lo, length);
     this.#isDirect = isCovered && this.#space.isIdentity;
     if (this.#isDirect) this.#gpa = joinNumber(hi, lo);
-    return isCovered || !this.#space.covers(hi, lo, 1);
+    if (isCovered) return true;
+    const isBeyond64 = hi === 0xffff_ffff && lo + length > TWO_32;
+    return !isBeyond64 && !this.#space.covers(hi, lo, 1);
   }
 
   /** From here on reads give zero and writes do nothing, without a translation. */

@@ -14,7 +14,7 @@ const WRITE = VIRTQ_DESC_F_WRITE;
 const INDIRECT = VIRTQ_DESC_F_INDIRECT;
 const TABLE = BUFFERS - 0x1_0000;
 
-type Desc = readonly [addr: number, len: number, flags: number, next?: number];
+type Desc = readonly [addr: number | bigint, len: number, flags: number, next?: number];
 
 /** Writes descriptors at `at`. */
 function writeDescs(pair: Pair, at: number, descs: readonly Desc[]): void {
@@ -51,6 +51,7 @@ describe('what QEMU says to a driver in error', () => {
     ['Invalid size for indirect buffer table', [[TABLE, 0, INDIRECT]]],
     ['Invalid size for indirect buffer table', [[TABLE, 24, INDIRECT]]],
     ['Cannot map indirect buffer', [[2 ** 26 - 16, 32, INDIRECT]]],
+    ['Cannot map indirect buffer', [[2n ** 64n - 8n, 16, INDIRECT]]],
     [
       'Looped descriptor',
       [
