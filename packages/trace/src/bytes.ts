@@ -49,11 +49,16 @@ export function excerpt(bytes: Uint8Array, start: number, end: number): string {
   return `${escaped(bytes, start, start + MAX_SHOWN)}...`;
 }
 
+/** Whether a byte is a control character other than a tab. */
+export function isControl(byte: number): boolean {
+  return byte === 0x7f || (byte < 0x20 && byte !== 0x09);
+}
+
 /** Whether a line has bytes that no text has: control characters or anything beyond ASCII. */
 export function isBinary(bytes: Uint8Array, start: number, end: number): boolean {
   for (let i = start; i < end; i += 1) {
     const byte = bytes[i]!;
-    if (byte > 0x7e || (byte < 0x20 && byte !== 0x09)) return true;
+    if (byte > 0x7e || isControl(byte)) return true;
   }
   return false;
 }

@@ -1,5 +1,5 @@
 import type { TraceEvent } from '@pinhole/base';
-import { latin1, utf8 } from './bytes.js';
+import { isControl, latin1, utf8 } from './bytes.js';
 import { EventLineParser, skipDigits } from './event-line.js';
 import { LineSplitter } from './lines.js';
 import {
@@ -18,6 +18,8 @@ const COLON = 0x3a;
 const OPEN = 0x5b;
 const CLOSE = 0x5d;
 const US_PER_SECOND = 1_000_000;
+/** With the byte that ends it. [linux v6.12 include/linux/sched.h TASK_COMM_LEN] */
+const TASK_COMM_LEN = 16;
 
 /**
  * Reads the text of tracefs' `trace` file: `task-pid [cpu] flags seconds.microseconds: event: ...`.
@@ -43,13 +45,13 @@ export function createFtraceReader(options: ReaderOptions): LogReader {
       problems.unexpected(bytes, start, end, number, head.at, head.expected);
       return;
     }
-    const { t, cpu, pid, taskEnd } = head;
+    const { t, cpu, pid, taskStart, taskEnd } = head;
     const parsed = parser.parse(bytes, start, head.at, end, number);
     if (parsed === undefined) return;
     const { spec, args } = parsed;
     args.cpu = cpu;
     args.pid = pid;
-    args.task = utf8(bytes, skipSpaces(bytes, start, end), taskEnd);
+    args.task = utf8(bytes, taskStart, taskEnd);
     events += 1;
     options.onEvent({ t, actor: spec.actor, name: spec.name, args }, number);
   }
@@ -91,6 +93,7 @@ class FtraceHead {
   t = 0;
   cpu = 0;
   pid = 0;
+  taskStart = 0;
   taskEnd = 0;
   at = 0;
   expected = '';
@@ -134,8 +137,12 @@ class FtraceHead {
     const size = end - digits;
     if (size < 1 || size > 10 || digits <= start || bytes[digits - 1] !== MINUS) return false;
     this.pid = decimal(bytes, digits, end);
+    this.taskStart = skipSpaces(bytes, start, digits - 1);
     this.taskEnd = digits - 1;
-    return true;
+    for (let at = this.taskStart; at < this.taskEnd; at += 1) {
+      if (isControl(bytes[at]!)) return false;
+    }
+    return this.taskEnd - this.taskStart < TASK_COMM_LEN;
   }
 
   #readTime(bytes: Uint8Array, at: number, end: number): boolean {

@@ -4,7 +4,7 @@
  */
 
 import { joinNumber, joinU64, type TraceValue } from '@pinhole/base';
-import { asciiBytes, latin1, utf8 } from './bytes.js';
+import { asciiBytes, isControl, latin1, utf8 } from './bytes.js';
 import { ARG_FORMATS, parseTemplate } from './template.js';
 import type { ArgFormat, EventSpec } from './types.js';
 
@@ -230,13 +230,14 @@ export class ArgScanner {
     return text;
   }
 
-  #text(stop: number): string {
+  /** Up to the next literal. No control characters: those are damage, not text. */
+  #text(stop: number): string | undefined {
     const { bytes, end } = this;
     const start = this.at;
-    let at = end;
-    if (stop >= 0) {
-      at = start;
-      while (at < end && bytes[at] !== stop) at += 1;
+    let at = start;
+    while (at < end && bytes[at] !== stop) {
+      if (isControl(bytes[at]!)) return undefined;
+      at += 1;
     }
     this.at = at;
     return utf8(bytes, start, at);

@@ -1,0 +1,102 @@
+import { describe, expect, test } from 'vitest';
+import { readFtrace } from '../src/index.js';
+
+const MAP =
+  'dma_map_page: 0000:00:00.0 dir=TO_DEVICE dma_addr=8000000072ec0f8 size=16 phys_addr=72ec0f8 attrs=';
+
+test('a mapping', () => {
+  const { events } = readFtrace(`          insmod-135     [000] d....     4.124845: ${MAP}\n`);
+  expect(events).toEqual([
+    {
+      t: 4_124_845,
+      actor: 'guest',
+      name: 'dma_map_page',
+      args: {
+        device: '0000:00:00.0',
+        dir: 'TO_DEVICE',
+        dma_addr: 0x800_0000_072e_c0f8n,
+        size: 16,
+        phys_addr: 0x72e_c0f8n,
+        attrs: '',
+        cpu: 0,
+        pid: 135,
+        task: 'insmod',
+      },
+    },
+  ]);
+});
+
+test('a return code that the kernel prints as unsigned is signed', () => {
+  const { events } = readFtrace(
+    '  x-1 [001] d.h2. 1.000000: hcall_exit: opcode=32 retval=18446744073709551612\n',
+  );
+  expect(events[0]?.args).toMatchObject({ opcode: 32, retval: -4n });
+});
+
+describe('heads', () => {
+  test.each([
+    [
+      'a kernel thread',
+      '    kworker/0:0H-10      [003] db.2.     3.261647: ',
+      'kworker/0:0H',
+      10,
+      3,
+    ],
+    ['the idle task', '          <idle>-0       [000] d.h2. 12345.000001: ', '<idle>', 0, 0],
+    ['no flags', '  init-1 [127]     3.261647: ', 'init', 1, 127],
+    ['a thread group', '  init-1       (      1) [000] .....     3.261647: ', 'init', 1, 0],
+    ['no thread group', '  init-1       (-------) [000] .....     3.261647: ', 'init', 1, 0],
+    [
+      'brackets and minus in a name',
+      '  a [0] b-c-7 [010] .....     3.261647: ',
+      'a [0] b-c',
+      7,
+      10,
+    ],
+    ['a name beyond ASCII', '  größe-7 [010] .....     3.261647: ', 'größe', 7, 10],
+  ])('%s', (_, head, task, pid, cpu) => {
+    const { events, problems } = readFtrace(`${head}tracing_mark_write: hi there\r\n`);
+    expect(problems).toEqual([]);
+    expect(events[0]?.args).toEqual({ message: 'hi there', task, pid, cpu });
+  });
+});
+
+test('a marker may have any text', () => {
+  const { events } = readFtrace('  x-1 [000] ..... 1.000000: tracing_mark_write: grüße €😀: a=b\n');
+  expect(events[0]?.args.message).toBe('grüße €😀: a=b');
+});
+
+describe('problems', () => {
+  test.each([
+    ['  x-1 [000] ..... 1.000000: unmap: IOMMU: iova=0', 'unknown-event', undefined],
+    ['  x-1 [000] ..... 1.000000: irq_handler_entry:', 'malformed', 'the name of an event'],
+    ['hello', 'malformed', 'a task and a CPU such as [000] in column 1'],
+    ['  [000] ..... 1.000000: a: b', 'malformed', 'a task such as init-1'],
+    ['  x-1 [000] ..... 1.0: a: b', 'malformed', 'a time as seconds.microseconds'],
+    ['  x-1 [000] ..... 104242: a: b', 'malformed', 'a time as seconds.microseconds'],
+    ['  x-1 [000] ..... 1.000000: dma_map_page x', 'malformed', '": " in column 41'],
+    ['  x-1 [000] ..... 1.000000: hcall_entry: opcode=0x20', 'malformed', 'the end of the line'],
+    ['CPU:2 [LOST 17 EVENTS]', 'lost', undefined],
+    ['CPU:2 [LOST EVENTS]', 'lost', undefined],
+    ['# entries-in-buffer/entries-written: 100/2000   #P:2', 'lost', undefined],
+    ['  sixteen-letters-name-1 [000] ..... 1.000000: a: b', 'malformed', 'a task such as init-1'],
+    ['\u0001\u0002', 'binary', 'a task and a CPU'],
+    ['  x\u0000-1 [000] ..... 1.000000: a: b', 'binary', 'a task such as init-1'],
+    ['  x-1 [000] ..... 1.0: tracing_mark_write: a\u0000b', 'binary', 'a time as'],
+    ['  x-1 [000] ..... 1.000000: tracing_mark_write: a\u0000b', 'binary', 'message as text'],
+  ])('%j is %s', (line, kind, expected) => {
+    const { events, problems } = readFtrace(`${line}\n`);
+    expect(events).toEqual([]);
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toMatchObject({ line: 1, kind });
+    if (expected !== undefined) expect(problems[0]?.expected).toContain(expected);
+  });
+
+  test('comments are no problem when nothing was lost', () => {
+    const header = '# tracer: nop\n#\n# entries-in-buffer/entries-written: 5/5   #P:1\n';
+    expect(readFtrace(`${header}##### CPU 1 buffer started ####\n`)).toEqual({
+      events: [],
+      problems: [],
+    });
+  });
+});

@@ -1,0 +1,92 @@
+// The catalogue against the printf formats of QEMU's trace-events files, as C expands them on a
+// 64-bit host. The recordings prove the events that they contain; this covers the others too.
+import { expect, test } from 'vitest';
+import { eventCatalogue, findEvent } from '../src/index.js';
+
+const PUT = 'liobn=0x%lx ioba=0x%lx tce=0x%lx ret=%ld';
+const GET = 'liobn=0x%lx ioba=0x%lx ret=%ld tce=0x%lx';
+const INDIRECT = 'liobn=0x%lx ioba=0x%lx tcelist=0x%lx iobaN=0x%lx tceN=0x%lx ret=%ld';
+const STUFF = 'liobn=0x%lx ioba=0x%lx tcevalue=0x%lx npages=%ld ret=%ld';
+const BLK = 'vdev %p req %p sector %lu nsectors %zu';
+
+/** [qemu v7.2 hw/ppc/trace-events] [qemu v7.2 hw/virtio/trace-events] [qemu v7.2 hw/block/trace-events] */
+const FORMATS: Readonly<Record<string, string>> = {
+  spapr_iommu_put: PUT,
+  spapr_iommu_get: GET,
+  spapr_iommu_indirect: INDIRECT,
+  spapr_iommu_stuff: STUFF,
+  spapr_iommu_pci_put: PUT,
+  spapr_iommu_pci_get: GET,
+  spapr_iommu_pci_indirect: INDIRECT,
+  spapr_iommu_pci_stuff: STUFF,
+  spapr_iommu_xlate: 'liobn=0x%lx 0x%lx -> 0x%lx perm=%u mask=0x%x',
+  spapr_iommu_new_table: 'liobn=0x%lx table=%p fd=%d',
+  spapr_iommu_ddw_query:
+    'buid=0x%lx addr=0x%x, %u windows available, max window size=0x%lx, mask=0x%x',
+  spapr_iommu_ddw_create:
+    'buid=0x%lx addr=0x%x, page size=0x%lx, requested=0x%lx, start addr=0x%lx, liobn=0x%x',
+  spapr_iommu_ddw_remove: 'liobn=0x%x',
+  spapr_iommu_ddw_reset: 'buid=0x%lx addr=0x%x',
+  virtqueue_alloc_element: 'elem %p size %zd in_num %u out_num %u',
+  virtqueue_fill: 'vq %p elem %p len %u idx %u',
+  virtqueue_flush: 'vq %p count %u',
+  virtqueue_pop: 'vq %p elem %p in_num %u out_num %u',
+  virtio_queue_notify: 'vdev %p n %d vq %p',
+  virtio_notify_irqfd: 'vdev %p vq %p',
+  virtio_notify: 'vdev %p vq %p',
+  virtio_set_status: 'vdev %p val %u',
+  virtio_blk_handle_read: BLK,
+  virtio_blk_handle_write: BLK,
+  virtio_blk_req_complete: 'vdev %p req %p status %d',
+  virtio_blk_rw_complete: 'vdev %p req %p ret %d',
+  vhost_iotlb_miss: '%p step %d',
+};
+
+/** [linux v6.12 include/trace/events/dma.h] and its like: what TP_printk has. */
+const LINUX_FORMATS: Readonly<Record<string, string>> = {
+  hcall_entry: 'opcode=%lu',
+  hcall_exit: 'opcode=%lu retval=%lu',
+  dma_map_page: '%s dir=%s dma_addr=%llx size=%zu phys_addr=%llx attrs=%s',
+  dma_map_phys: '%s dir=%s dma_addr=%llx size=%zu phys_addr=%llx attrs=%s',
+  dma_unmap_page: '%s dir=%s dma_addr=%llx size=%zu attrs=%s',
+  dma_unmap_phys: '%s dir=%s dma_addr=%llx size=%zu attrs=%s',
+  // With `no_hash_pointers` or without, %p is hex digits; the text is kept as it is.
+  dma_alloc: '%s dir=%s dma_addr=%llx size=%zu virt_addr=%s flags=%s attrs=%s',
+  dma_free: '%s dir=%s dma_addr=%llx size=%zu virt_addr=%s attrs=%s',
+  swiotlb_bounced: 'dev_name: %s dma_mask=%llx dev_addr=%llx size=%zu %s',
+  tracing_mark_write: '%s',
+};
+
+const CONVERSIONS: Readonly<Record<string, string>> = {
+  x64: '0x%lx',
+  h64: '%llx',
+  u64: '%lu',
+  d64: '%ld',
+  r64: '%lu',
+  x32: '0x%x',
+  u32: '%u',
+  d32: '%d',
+  u53: '%zu',
+  d53: '%zd',
+  ptr: '%p',
+  str: '%s',
+};
+
+function printfOf(name: string): string | undefined {
+  return findEvent(name)?.template.replaceAll(/\{\w+:(\w+)\}/g, (_, format) => {
+    // Linux declares an opcode as unsigned long.
+    return name.startsWith('hcall_') ? '%lu' : (CONVERSIONS[format as string] ?? '?');
+  });
+}
+
+test.each(Object.entries({ ...FORMATS, ...LINUX_FORMATS }))('%s prints %s', (name, format) => {
+  expect(printfOf(name)).toBe(format);
+});
+
+test.each([
+  ['qemu', FORMATS],
+  ['linux', LINUX_FORMATS],
+] as const)('these are all events of %s', (source, formats) => {
+  const names = eventCatalogue.filter((event) => event.source === source).map(({ name }) => name);
+  expect(names.sort()).toEqual(Object.keys(formats).sort());
+});

@@ -1,0 +1,49 @@
+import type { TraceEvent } from '@pinhole/base';
+import * as fc from 'fast-check';
+import type { ArgFormat, EventSpec } from '../../src/index.js';
+import { eventCatalogue } from '../../src/index.js';
+
+const MAX_U64 = 0xffff_ffff_ffff_ffffn;
+const u64 = (): fc.Arbitrary<bigint> => fc.bigInt({ min: 0n, max: MAX_U64 });
+const s64 = (): fc.Arbitrary<bigint> => fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n });
+
+/** Every value that the source of an event can print in this format. */
+const VALUES: Readonly<Record<ArgFormat, fc.Arbitrary<bigint | number | string>>> = {
+  x64: u64(),
+  h64: u64(),
+  u64: u64(),
+  d64: s64(),
+  r64: s64(),
+  x32: fc.integer({ min: 0, max: 0xffff_ffff }),
+  u32: fc.integer({ min: 0, max: 0xffff_ffff }),
+  d32: fc.integer({ min: -0x8000_0000, max: 0x7fff_ffff }),
+  u53: fc.maxSafeNat(),
+  // Of the two zeros only one is printed by anybody.
+  d53: fc.maxSafeInteger().map((value) => (value === 0 ? 0 : value)),
+  ptr: fc.oneof(
+    fc.constant('(nil)'),
+    u64().map((value) => `0x${value.toString(16)}`),
+  ),
+  str: fc.stringMatching(/^[!-~]{0,20}$/),
+};
+
+/** Any event of these rows that its source can print. */
+export function arbitraryEvent(specs: readonly EventSpec[]): fc.Arbitrary<TraceEvent> {
+  return fc
+    .constantFrom(...specs)
+    .chain((spec) =>
+      fc
+        .record(Object.fromEntries(spec.args.map(({ name, format }) => [name, VALUES[format]])))
+        .map((args) => ({ t: 1, actor: spec.actor, name: spec.name, args })),
+    );
+}
+
+/** The rows of QEMU. */
+export const QEMU_EVENTS: readonly EventSpec[] = eventCatalogue.filter(
+  ({ source }) => source === 'qemu',
+);
+
+/** The rows of Linux. */
+export const LINUX_EVENTS: readonly EventSpec[] = eventCatalogue.filter(
+  ({ source }) => source === 'linux',
+);
