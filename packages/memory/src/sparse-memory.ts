@@ -36,9 +36,12 @@ export class SparseMemory implements GuestMemory {
   readonly regions: readonly MemoryRegion[];
   readonly #blocks = new Map<number, (Chunk | undefined)[]>();
   #chunksHeld = 0;
-  // The last piece used: consecutive accesses mostly hit the same one.
-  #lastNumber = -1;
+  // The last piece used: consecutive accesses mostly hit the same one. What of it is memory is
+  // [from, to): an access inside needs no other check.
   #last: Chunk = ZERO;
+  #start = -1;
+  #from = 0;
+  #to = 0;
 
   constructor(options: GuestMemoryOptions) {
     const regions = options.regions.map(({ base, size }) => ({ base, size }));
@@ -174,6 +177,9 @@ export class SparseMemory implements GuestMemory {
   }
 
   #readU16(gpa: Gpa, little: boolean): number {
+    if (gpa >= this.#from && gpa + 2 <= this.#to) {
+      return this.#last.view.getUint16(gpa - this.#start, little);
+    }
     this.#check(gpa, 2);
     const offset = gpa & CHUNK_MASK;
     if (offset <= CHUNK - 2) return this.#peek(gpa).view.getUint16(offset, little);
@@ -181,6 +187,9 @@ export class SparseMemory implements GuestMemory {
   }
 
   #readU32(gpa: Gpa, little: boolean): number {
+    if (gpa >= this.#from && gpa + 4 <= this.#to) {
+      return this.#last.view.getUint32(gpa - this.#start, little);
+    }
     this.#check(gpa, 4);
     const offset = gpa & CHUNK_MASK;
     if (offset <= CHUNK - 4) return this.#peek(gpa).view.getUint32(offset, little);
@@ -188,6 +197,10 @@ export class SparseMemory implements GuestMemory {
   }
 
   #writeU16(gpa: Gpa, value: number, little: boolean): void {
+    if (gpa >= this.#from && gpa + 2 <= this.#to) {
+      this.#last.view.setUint16(gpa - this.#start, value, little);
+      return;
+    }
     this.#check(gpa, 2);
     const offset = gpa & CHUNK_MASK;
     if (offset <= CHUNK - 2) this.#touch(gpa).view.setUint16(offset, value, little);
@@ -195,6 +208,10 @@ export class SparseMemory implements GuestMemory {
   }
 
   #writeU32(gpa: Gpa, value: number, little: boolean): void {
+    if (gpa >= this.#from && gpa + 4 <= this.#to) {
+      this.#last.view.setUint32(gpa - this.#start, value, little);
+      return;
+    }
     this.#check(gpa, 4);
     const offset = gpa & CHUNK_MASK;
     if (offset <= CHUNK - 4) this.#touch(gpa).view.setUint32(offset, value, little);
@@ -229,19 +246,18 @@ export class SparseMemory implements GuestMemory {
     throw outOfRange(gpa, length);
   }
 
+  // The piece to read at `gpa`; one that was never written is all zeros.
   #peek(gpa: Gpa): Chunk {
+    if (gpa >= this.#from && gpa < this.#to) return this.#last;
     const number = Math.floor(gpa / CHUNK);
-    if (number === this.#lastNumber) return this.#last;
     const chunk = this.#blocks.get(Math.floor(number / BLOCK))?.[number % BLOCK];
-    if (chunk === undefined) return ZERO;
-    this.#lastNumber = number;
-    this.#last = chunk;
-    return chunk;
+    return chunk === undefined ? ZERO : this.#remember(gpa, chunk);
   }
 
+  // The piece to write at `gpa`.
   #touch(gpa: Gpa): Chunk {
+    if (gpa >= this.#from && gpa < this.#to) return this.#last;
     const number = Math.floor(gpa / CHUNK);
-    if (number === this.#lastNumber) return this.#last;
     const blockNumber = Math.floor(number / BLOCK);
     let block = this.#blocks.get(blockNumber);
     if (block === undefined) {
@@ -254,8 +270,18 @@ export class SparseMemory implements GuestMemory {
       block[number % BLOCK] = chunk;
       this.#chunksHeld += 1;
     }
-    this.#lastNumber = number;
-    this.#last = chunk;
+    return this.#remember(gpa, chunk);
+  }
+
+  #remember(gpa: Gpa, chunk: Chunk): Chunk {
+    const start = gpa - (gpa & CHUNK_MASK);
+    for (const { base, size } of this.regions) {
+      if (gpa < base || gpa >= base + size) continue;
+      this.#last = chunk;
+      this.#start = start;
+      this.#from = Math.max(start, base);
+      this.#to = Math.min(start + CHUNK, base + size);
+    }
     return chunk;
   }
 }
