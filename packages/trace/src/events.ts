@@ -152,6 +152,13 @@ const OWN_ROWS: readonly OwnRow[] = [
   ['guest', 'point', 'guest_warn', 'message={message:str}', 'the guest logs a warning'],
   [
     'guest',
+    'point',
+    'virtqueue_bad_ring',
+    'vq={vq:str} message={message:str}',
+    'the driver finds the device in error and stops using the queue',
+  ],
+  [
+    'guest',
     'span',
     'rtas_call',
     'name={name:str} status={status:d32}',

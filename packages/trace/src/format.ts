@@ -28,11 +28,18 @@ const NUMBERS: Readonly<
   d53: { min: -MAX_SAFE, max: MAX_SAFE, print: String },
 };
 
-/** How the events of QEMU and Linux print. The model's own print as names and values. */
+/** How the events of QEMU and Linux print. */
 const TEMPLATES: ReadonlyMap<string, Template> = new Map(
   eventCatalogue
     .filter((event) => event.source !== 'pinhole')
     .map((event) => [event.name, parseTemplate(event.template)]),
+);
+
+/** How the numbers of the model's own events print: `event.argument` to format. */
+const OWN_FORMATS: ReadonlyMap<string, ArgFormat> = new Map(
+  eventCatalogue
+    .filter((event) => event.source === 'pinhole')
+    .flatMap((event) => event.args.map((arg) => [`${event.name}.${arg.name}`, arg.format])),
 );
 
 /**
@@ -45,7 +52,12 @@ export function formatEvent(event: TraceEvent): string {
   const template = event.phase === undefined ? TEMPLATES.get(event.name) : undefined;
   if (template !== undefined) return fill(event, template);
   let text = event.phase === undefined ? event.name : `${event.name} ${event.phase}`;
-  for (const [name, value] of Object.entries(event.args)) text += ` ${name}=${formatValue(value)}`;
+  for (const [name, value] of Object.entries(event.args)) {
+    const format = OWN_FORMATS.get(`${event.name}.${name}`);
+    const isNumber = format !== undefined && typeof value !== 'string';
+    const printed = isNumber ? formatArg(value, format) : undefined;
+    text += ` ${name}=${printed ?? formatValue(value)}`;
+  }
   return text;
 }
 

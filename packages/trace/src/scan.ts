@@ -214,9 +214,13 @@ export class ArgScanner {
     return value;
   }
 
-  /** As glibc prints `%p`. A log has few distinct pointers: each is one string. */
+  /**
+   * As glibc prints `%p`, or the name that the model prints there (`vd0q0`). A log has few distinct
+   * pointers: each is one string.
+   */
   #pointer(): string | undefined {
     const start = this.at;
+    if (start < this.end && isLetter(this.bytes[start]!)) return this.#name();
     if (this.bytes[start] === NIL[0]) return this.#literal(NIL) ? '(nil)' : undefined;
     if (!this.#prefix() || !this.#hex(16)) return undefined;
     const key = joinNumber(this.#hi, this.#lo);
@@ -228,6 +232,14 @@ export class ArgScanner {
       this.#interned.set(key, text);
     }
     return text;
+  }
+
+  #name(): string {
+    const { bytes, end, at: start } = this;
+    let at = start;
+    while (at < end && (isLetter(bytes[at]!) || (bytes[at]! - ZERO) >>> 0 <= 9)) at += 1;
+    this.at = at;
+    return latin1(bytes, start, at);
   }
 
   /** Up to the next literal. No control characters: those are damage, not text. */
@@ -242,4 +254,8 @@ export class ArgScanner {
     this.at = at;
     return utf8(bytes, start, at);
   }
+}
+
+function isLetter(byte: number): boolean {
+  return byte >= 0x61 && byte <= 0x7a;
 }

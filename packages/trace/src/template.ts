@@ -14,7 +14,7 @@ export const ARG_FORMATS: Readonly<Record<ArgFormat, { type: EventArg['type']; e
     d32: { type: 'number', expects: 'a signed 32-bit decimal' },
     u53: { type: 'number', expects: 'an unsigned decimal below 2^53' },
     d53: { type: 'number', expects: 'a signed decimal below 2^53' },
-    ptr: { type: 'string', expects: '(nil), or 0x and hex digits' },
+    ptr: { type: 'string', expects: '(nil), 0x and hex digits, or a name such as vd0q0' },
     str: { type: 'string', expects: 'text' },
   };
 

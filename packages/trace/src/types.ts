@@ -14,7 +14,7 @@ export type ArgFormat =
   | 'd32' // %d          number
   | 'u53' // %zu         number: a count or size that is a safe integer
   | 'd53' // %zd         number: the same, printed as signed
-  | 'ptr' // %p          string: an address of the traced program, meaningful only as an identity
+  | 'ptr' // %p          string: an object's address, good only as an identity; the model has names
   | 'str'; // %s         string
 
 /** One argument of an event. */

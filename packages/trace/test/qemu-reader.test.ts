@@ -61,6 +61,11 @@ describe('values', () => {
   });
 });
 
+test('the model names what QEMU gives a pointer; its log reads as well', () => {
+  const { events } = readQemuLog('virtio_queue_notify vdev vd0 n 0 vq vd0q0\n');
+  expect(events[0]?.args).toEqual({ vdev: 'vd0', n: 0, vq: 'vd0q0' });
+});
+
 describe('line forms', () => {
   test('the prefix of -msg timestamp=on, CRLF, blank lines', () => {
     const { events, problems } = readQemuLog(`4711@1700000000.000123:${PUT}\r\n\r\n\n${XLATE}\r\n`);
@@ -97,7 +102,7 @@ describe('problems', () => {
     ['virtio_notify', 'malformed', 'a space in column 14'],
     ['virtio_notify\tvdev 0x1 vq 0x2', 'malformed', 'a space in column 14'],
     ['virtio_notify vdev', 'malformed', '"vdev " in column 15'],
-    ['virtio_notify vdev 0x1 vq 1', 'malformed', 'vq as (nil), or 0x and hex digits in column 27'],
+    ['virtio_notify vdev 0x1 vq 1', 'malformed', 'vq as (nil), 0x and hex digits, or a name'],
     ['virtio_notify vdev 0x1 vq 0x1 ', 'malformed', 'the end of the line in column 30'],
     ['virtio_notify  vdev 0x1 vq 0x1', 'malformed', '"vdev " in column 15'],
     ['virtqueue_flush vq 0x1 count -1', 'malformed', 'count as an unsigned 32-bit decimal'],

@@ -29,6 +29,11 @@ describe('formatEvent', () => {
     [event('hcall', { name: 'H_PUT_TCE' }, { phase: 'begin' }), 'hcall begin name=H_PUT_TCE'],
     [event('hcall', { ret: 0 }, { phase: 'end' }), 'hcall end ret=0'],
     [
+      event('blk_request', { op: 'read', sector: 255n, length: 512 }, { phase: 'begin' }),
+      'blk_request begin op=read sector=255 length=512',
+    ],
+    [event('uv_share_page', { gfn: 255n, count: 16n }), 'uv_share_page gfn=0xff count=16'],
+    [
       event('guest_warn', { message: 'two words\nand "lines"', fatal: false }),
       'guest_warn message="two words\\nand \\"lines\\"" fatal=false',
     ],

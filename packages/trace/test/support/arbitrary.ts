@@ -21,7 +21,7 @@ const VALUES: Readonly<Record<ArgFormat, fc.Arbitrary<bigint | number | string>>
   // Of the two zeros only one is printed by anybody.
   d53: fc.maxSafeInteger().map((value) => (value === 0 ? 0 : value)),
   ptr: fc.oneof(
-    fc.constant('(nil)'),
+    fc.constantFrom('(nil)', 'vd0', 'vd0q0e17'),
     u64().map((value) => `0x${value.toString(16)}`),
   ),
   str: fc.stringMatching(/^[!-~]{0,20}$/),
