@@ -116,6 +116,6 @@ function strayText({ counters }: RunFacts): string | undefined {
 }
 
 /** At most two decimals. */
-export function round(value: number): number {
+function round(value: number): number {
   return Math.round(value * 100) / 100;
 }

@@ -1,5 +1,5 @@
 // The device's side of a queue of 256: pop, walk, push; chains of 16 B and 4 KiB to read and 1 B to
-// write, direct and by table, in plain memory. Build first. Run: node bench/device-chain.mjs
+// write, direct and by table, in plain memory. Build first. Run: node test/bench/device-chain.mjs
 //
 // For comparison, same work: rust-vmm virtio-queue 76 ns a chain, v86 118 ns.
 
@@ -13,7 +13,7 @@ import {
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
-} from '../dist/index.js';
+} from '../../dist/index.js';
 
 const SIZE = 256;
 const RING = 0x10_0000;
