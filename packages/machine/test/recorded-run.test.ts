@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { hex, type TraceEvent, Tracer } from '@pinhole/base';
 import { findRecording, type RecordingName } from '@pinhole/recordings';
-import { createMemorySink, createNdjsonWriter, readQemuLog } from '@pinhole/trace';
+import { createMemorySink, createNdjsonWriter, findEvent, readQemuLog } from '@pinhole/trace';
 import { expect, test } from 'vitest';
 import { parseScenario, runScenario } from '../src/index.js';
 
@@ -128,4 +128,34 @@ test('the same seed gives a byte-identical trace, another seed another one', () 
   };
   expect(digest(1)).toBe(digest(1));
   expect(digest(1)).not.toBe(digest(2));
+});
+
+test('every event that a run emits is in the catalogue, with all its arguments', () => {
+  const offset =
+    'machine: { arch: arm64, memory: 2GiB, dmaRanges: [{ cpu: 0x40000000, bus: 0, size: 1GiB }] }';
+  const runs = [
+    scenario('ddw: false'),
+    scenario('maxMemory: 4GiB'),
+    scenario('').replace('true', 'false').concat('\nguest: { secure: true }'),
+    scenario('maxMemory: 4GiB').concat('\nguest: { secure: true }'),
+    scenario('')
+      .replace(/^.*$/m, offset)
+      .replace('true', 'false')
+      .concat('\nguest: { policy: rfc-2018 }'),
+  ];
+  const names = new Set<string>();
+  for (const run of runs) {
+    for (const { name, args, phase } of runTraced(run)) {
+      names.add(name);
+      const spec = findEvent(name);
+      expect(spec?.span, name).toBe(phase !== undefined);
+      for (const [key, value] of Object.entries(args)) {
+        const arg = spec?.args.find((row) => row.name === key);
+        expect(typeof value, `${name} ${key}`).toBe(arg?.type);
+      }
+    }
+  }
+  for (const name of ['hcall', 'uv_share_page', 'virtio_error', 'guest_warn', 'blk_request']) {
+    expect(names).toContain(name);
+  }
 });
