@@ -15,20 +15,21 @@ const STYLE = `
 @media (prefers-color-scheme: dark) { :root { --bg: #0d1117; --fg: #e6edf3; --dim: #9198a1;
   --line: #3d444d; --works: #3fb950; --works-slow: #d29922; --bad: #f85149; --c0: #58a6ff;
   --c1: #bc8cff; --c2: #e3b341; } }
+th[scope=row] { min-width: 12rem; font-weight: 500; }
 body { margin: 0; background: var(--bg); color: var(--fg); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 76rem; margin: 0 auto; padding: 1.5rem; }
+main { max-width: 92rem; margin: 0 auto; padding: 1.5rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; width: 100%; }
 caption { text-align: left; color: var(--dim); padding-bottom: .5rem; }
-th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { padding: .4rem .5rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td.n { white-space: nowrap; }
 thead th { position: sticky; top: 0; background: var(--bg); }
 .works { color: var(--works); } .works-slow { color: var(--works-slow); }
 .fails, .wrong-data, .refused { color: var(--bad); font-weight: 600; }
 article { border: 1px solid var(--line); border-radius: .5rem; padding: 0 1rem 1rem; margin: 1rem 0; }
 article h3 { font-size: 1rem; margin-bottom: .25rem; } p { margin: .4rem 0; }
 .dim { color: var(--dim); } code { overflow-wrap: anywhere; font-size: .85em; }
-svg { max-width: 100%; height: auto; } svg text { fill: var(--fg); font: 12px system-ui, sans-serif; }
+svg text { fill: var(--fg); font: 12px system-ui, sans-serif; }
 .k0 { fill: var(--c0); } .k1 { fill: var(--c1); } .k2 { fill: var(--c2); } .axis { stroke: var(--line); }
 `;
 
@@ -51,7 +52,7 @@ export function renderCompareHtml(
 <main>
 <h1>How virtio reaches guest memory, over ${paths.length} DMA paths</h1>
 <p>The same ${requests} requests over each path, on ${escapeHtml(options.imageName)}. ${escapeHtml(summarize(paths))}</p>
-<div class="scroll">${table(paths)}</div>
+<div class="scroll" role="region" aria-label="Figures" tabindex="0">${table(paths)}</div>
 <h2>Hypercalls per request</h2>
 ${chart(
   paths,
@@ -87,7 +88,7 @@ function table(paths: readonly ComparedPath[]): string {
     ['negotiated', false],
     ['DMA ops', false],
     ['data', false],
-    ...HCALL_KINDS.map((kind): [string, boolean] => [kind, true]),
+    ...HCALL_KINDS.map((kind): [string, boolean] => [kind.replaceAll('_', '_<wbr>'), true]),
     ['hypercalls', true],
     ['TCEs live / peak', true],
     ['translations', true],
@@ -109,7 +110,7 @@ function table(paths: readonly ComparedPath[]): string {
     ];
     return (
       `<tr><td class="n">${number}</td><th scope="row">${escapeHtml(report.title)}</th>` +
-      `<td>${escapeHtml(negotiatedText(report))}</td><td>${escapeHtml(report.decision.dmaOps)}</td>` +
+      `<td>${escapeHtml(negotiatedText(report)).replaceAll('_', '_<wbr>')}</td><td>${escapeHtml(report.decision.dmaOps)}</td>` +
       `<td class="${verdict.outcome}">${dataText(report)}</td>` +
       `${numbers.map((text) => `<td class="n">${text}</td>`).join('')}</tr>`
     );
@@ -149,10 +150,10 @@ function chart(paths: readonly ComparedPath[], series: readonly Series[], title:
       `<rect class="k${i}" x="${left + i * 170}" y="4" width="12" height="12"/><text x="${left + 18 + i * 170}" y="14">${label}</text>`,
   );
   const height = 34 + paths.length * 26;
-  return `<svg role="img" viewBox="0 0 760 ${height}" width="760" height="${height}" aria-label="${escapeHtml(title)}"><title>${escapeHtml(title)}</title>
+  return `<div class="scroll" role="region" aria-label="${escapeHtml(title)}" tabindex="0"><svg role="img" viewBox="0 0 760 ${height}" width="760" height="${height}" aria-label="${escapeHtml(title)}"><title>${escapeHtml(title)}</title>
 ${legend.join('')}<line class="axis" x1="${left}" y1="24" x2="${left}" y2="${height}"/>
 ${bars.join('\n')}
-</svg>`;
+</svg></div>`;
 }
 
 function card({ number, report }: ComparedPath): string {

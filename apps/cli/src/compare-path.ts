@@ -40,11 +40,11 @@ export function negotiatedText({ negotiated }: RunReport): string {
 /** One sentence about all of them, from their outcomes. */
 export function summarize(paths: readonly ComparedPath[]): string {
   const groups = [
-    ['works', 'correct without a hypercall per request'],
-    ['works-slow', 'correct, paid for with hypercalls'],
+    ['works', 'Correct without a hypercall per request'],
+    ['works-slow', 'Correct, paid for with hypercalls'],
     ['fails', 'I/O fails'],
-    ['wrong-data', 'data silently wrong'],
-    ['refused', 'no device'],
+    ['wrong-data', 'Data silently wrong'],
+    ['refused', 'No device'],
   ] as const;
   return groups
     .map(([outcome, text]) => {

@@ -129,11 +129,19 @@ function toText(report: ReplayReport): string {
         `  line ${line}: ${kind}${expected === undefined ? '' : `: expected ${expected}`}: ${text}`,
     ),
     ...(cutShort === undefined ? [] : [`  incomplete: ${cutShort}`]),
-    isClean(report)
-      ? 'The model agrees with every line.'
-      : 'The model and this log do not agree, or the log could not be read whole.',
+    conclusion(report),
   ];
   return `${lines.join('\n')}\n`;
+}
+
+function conclusion(report: ReplayReport): string {
+  const { hcallMismatches, translationMismatches, rtasMismatches } = report.result;
+  if (hcallMismatches + translationMismatches + rtasMismatches > 0) {
+    return 'The model and this log do not agree.';
+  }
+  return isClean(report)
+    ? 'The model agrees with every line.'
+    : 'The model agrees with all that could be read.';
 }
 
 // What the log does not say about the machine.

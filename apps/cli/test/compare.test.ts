@@ -162,7 +162,7 @@ describe('the table', () => {
     expect(stdout).not.toContain('\u001b');
     const total = path(2).counters.hcallsPerRequestTotal.toFixed(2);
     expect(stdout).toContain(` ${total} `);
-    expect(stdout).toContain('data silently wrong: 8.');
+    expect(stdout).toContain('Data silently wrong: 8.');
   });
 });
 

@@ -64,6 +64,8 @@ export class TceTable {
   isDefaultWindow = false;
   /** How many translations devices asked for. A statistic of the run. */
   translations = 0;
+  /** Rises with each change of the table: who remembers what it held can tell whether it still does. */
+  changes = 0;
   #chunks: (Chunk | undefined)[] = [];
   #live = 0;
   #peakLive = 0;
@@ -120,6 +122,7 @@ export class TceTable {
 
   /** Zeroes every entry, without notifying. [qemu v7.2 hw/ppc/spapr_iommu.c spapr_tce_reset] */
   clear(): void {
+    this.changes += 1;
     this.#chunks = [];
     this.#live = 0;
   }
@@ -141,6 +144,7 @@ export class TceTable {
    */
   put(index: number, tce: Tce): void {
     invariant(index >= 0 && index < this.nbTable, 'TceTable: index inside the table');
+    this.changes += 1;
     const chunk = this.#writable(index >>> CHUNK_SHIFT);
     const at = (index & (CHUNK - 1)) * 2;
     const lo = lo32(tce);
@@ -165,6 +169,7 @@ export class TceTable {
   /** Stores the same entry `count` times from `index` on; whole chunks at once when unobserved. */
   fill(index: number, count: number, tce: Tce): void {
     invariant(index >= 0 && index + count <= this.nbTable, 'TceTable: range inside the table');
+    this.changes += 1;
     const end = index + count;
     let uniform: Chunk | undefined;
     for (let at = index; at < end; ) {

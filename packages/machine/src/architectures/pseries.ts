@@ -13,6 +13,7 @@ import {
   type DmaSpace,
   type GuestMemory,
   HypervisorView,
+  type MemoryRegion,
   PageOwnership,
 } from '@pinhole/memory';
 import { SpaprIommu, SpaprPhb } from '@pinhole/tce';
@@ -32,6 +33,8 @@ const MIN_MEMORY = 256 * 2 ** 20;
 const DEVICE_MEM_ALIGN = 2 ** 30;
 /** The lowest address at which a device could place its own memory; RAM must end below. */
 const MAX_MEMORY = 2 ** 46;
+/** The largest default window of the model. */
+const MAX_WINDOW = 2 ** 40;
 
 /** IBM POWER under PAPR, with QEMU as its hypervisor. */
 export const pseries: Architecture = defineArchitecture({
@@ -86,6 +89,7 @@ function buildPseries(options: PlatformOptions): Platform {
         dma: physicalDma(guestMemory, pages),
       };
   const { swiotlb } = pseriesDma;
+  const meter = new ReachMeter(phb, guestMemory, guest.secure ? ownership : undefined);
   return {
     guestMemory,
     hypervisorMemory,
@@ -106,7 +110,7 @@ function buildPseries(options: PlatformOptions): Platform {
       ciphertextBytesRead: view?.ciphertextBytesRead ?? 0,
       privateBytesWriteRefused: view?.privateBytesWriteRefused ?? 0,
     }),
-    reach: (space) => reachThrough(space, phb, guestMemory, guest.secure ? ownership : undefined),
+    reach: (space) => meter.measure(space),
   };
 }
 
@@ -161,31 +165,61 @@ function sum(phb: SpaprPhb, of: (table: SpaprPhb['tables'][number]) => number): 
   return phb.tables.reduce((total, table) => total + of(table), 0);
 }
 
-function reachThrough(
-  space: DmaSpace,
-  phb: SpaprPhb,
-  memory: GuestMemory,
-  ownership: PageOwnership | undefined,
-): DeviceReach {
-  let addressable = 0;
-  let plaintext = 0;
-  const add = (gpa: number, length: number): void => {
-    addressable += length;
-    plaintext += ownership === undefined ? length : ownership.sharedBytesWithin(gpa, length);
-  };
-  if (space.isIdentity) {
-    for (const { base, size } of memory.regions) add(base, size);
-  } else {
-    // A page that two entries map counts once.
-    const seen = new Set<string>();
-    phb.forEachReachable((gpa, length) => {
-      const key = `${gpa}/${length}`;
-      if (seen.has(key) || !memory.isBacked(Number(gpa), length)) return;
-      seen.add(key);
-      add(Number(gpa), length);
-    });
+/** Measures what a device reaches; remembers it until a table changes. */
+class ReachMeter {
+  readonly #phb: SpaprPhb;
+  readonly #memory: GuestMemory;
+  readonly #ownership: PageOwnership | undefined;
+  #changes = -1;
+  #last: DeviceReach = { addressable: 0, plaintext: 0 };
+
+  constructor(phb: SpaprPhb, memory: GuestMemory, ownership: PageOwnership | undefined) {
+    this.#phb = phb;
+    this.#memory = memory;
+    this.#ownership = ownership;
   }
-  return { addressable, plaintext };
+
+  measure(space: DmaSpace): DeviceReach {
+    if (space.isIdentity) return this.#sum(this.#memory.regions);
+    const changes = sum(this.#phb, (table) => table.changes);
+    if (changes === this.#changes) return this.#last;
+    this.#changes = changes;
+    const runs = sum(this.#phb, (table) => table.live);
+    const pages = { gpa: new Float64Array(runs), size: 0, count: 0 };
+    const total = { addressable: 0, plaintext: 0 };
+    const settle = (): void => {
+      // A page that two entries of a window map counts once.
+      const sorted = pages.gpa.subarray(0, pages.count).sort();
+      const { size } = pages;
+      const regions = [...sorted]
+        .filter((gpa, i) => gpa !== sorted[i - 1] && this.#memory.isBacked(gpa, size))
+        .map((base) => ({ base, size }));
+      const { addressable, plaintext } = this.#sum(regions);
+      total.addressable += addressable;
+      total.plaintext += plaintext;
+      pages.count = 0;
+    };
+    this.#phb.forEachReachable((gpa, size) => {
+      if (size !== pages.size) settle();
+      pages.size = size;
+      pages.gpa[pages.count] = Number(gpa);
+      pages.count += 1;
+    });
+    settle();
+    this.#last = total;
+    return total;
+  }
+
+  #sum(regions: readonly MemoryRegion[]): DeviceReach {
+    let addressable = 0;
+    let plaintext = 0;
+    for (const { base, size } of regions) {
+      addressable += size;
+      plaintext +=
+        this.#ownership === undefined ? size : this.#ownership.sharedBytesWithin(base, size);
+    }
+    return { addressable, plaintext };
+  }
 }
 
 function checkMachine(machine: MachineConfig): void {
@@ -203,6 +237,12 @@ function checkMachine(machine: MachineConfig): void {
     fail(
       'machine.maxMemory',
       `expected from ${memory} (the memory) to 64 TiB, found ${maxMemory} bytes`,
+    );
+  }
+  if (machine.dmaWindowSize > MAX_WINDOW) {
+    fail(
+      'machine.dmaWindowSize',
+      `expected at most 1 TiB (the guest keeps a bit for each page), found ${machine.dmaWindowSize} bytes`,
     );
   }
   if (machine.dmaRanges !== undefined) {
