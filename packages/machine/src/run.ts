@@ -23,7 +23,7 @@ import { MachineError } from './errors.js';
 import { GivenMemory, WatchedMemory, watchDmaOps } from './given-memory.js';
 import { judge, type RunFacts, type RunReport } from './report.js';
 import type { DeviceConfig, Scenario } from './scenario-schema.js';
-import { checkWorkload, runWorkload, type WorkloadResult } from './workload.js';
+import { checkWorkload, emptyResult, runWorkload, type WorkloadResult } from './workload.js';
 
 /** The architectures that scenarios can name. */
 export const architectures: readonly Architecture[] = [pseries, arm64];
@@ -34,19 +34,6 @@ export interface RunOptions {
   readonly disk?: DiskSource;
   readonly tracer?: Tracer;
 }
-
-const NO_DATA: WorkloadResult = {
-  requests: 0,
-  completed: 0,
-  failed: 0,
-  rejected: 0,
-  hung: 0,
-  bytesRead: 0,
-  bytesReadWrong: 0,
-  bytesWritten: 0,
-  imageBytesWrong: 0,
-  privateBytesExposed: 0,
-};
 
 /**
  * Builds the machine, boots its guest, runs the workload and reports.
@@ -141,7 +128,7 @@ class ScenarioRun {
           expected,
           seed: this.#scenario.seed,
         })
-      : NO_DATA;
+      : emptyResult();
     const driver = probed.ok ? probed.driver : undefined;
     const facts: RunFacts = {
       schemaVersion: 1,

@@ -51,18 +51,25 @@ const operation = z.union(
   { error: 'expected {read: {offset, length, block}} or {write: {offset, length, block, fill?}}' },
 );
 
+/** A key of which only one value is modelled yet. */
+const only = <T extends string | number | boolean>(value: T, what: string) =>
+  z
+    .literal(value, { error: `expected ${JSON.stringify(value)}: ${what} not modelled yet` })
+    .default(value as never)
+    .describe(`Only ${JSON.stringify(value)}: ${what} not modelled yet.`);
+
 const names = <T extends { readonly id: string }>(items: readonly T[]): [string, ...string[]] =>
   items.map(({ id }) => id) as [string, ...string[]];
 
 const machine = z.strictObject({
   arch: z.enum(['pseries', 'arm64']).describe('The platform.'),
-  memory: size.default(2 * 2 ** 30).describe('Guest memory.'),
+  memory: size.prefault('2GiB').describe('Guest memory.'),
   maxMemory: size.optional().describe("Room for hotplug: QEMU's maxmem. pseries only."),
-  cpus: z.literal(1).default(1).describe('One CPU is modelled.'),
+  cpus: only(1, 'more CPUs are'),
   qemu: z.enum(['7.2', '10.0']).default('7.2').describe('The QEMU whose habits are modelled.'),
-  tceHandler: z.literal('qemu').default('qemu').describe('Who serves the TCE hypercalls.'),
+  tceHandler: only('qemu', "KVM's in-kernel handlers are"),
   ddw: z.boolean().default(true).describe('Dynamic DMA windows. pseries only.'),
-  dmaWindowSize: size.default(2 ** 30).describe('The default window. pseries only.'),
+  dmaWindowSize: size.prefault('1GiB').describe('The default window. pseries only.'),
   pageSizes: u64
     .prefault('0x1211000')
     .describe("Page sizes of windows: QEMU's pgsz. pseries only."),
@@ -85,13 +92,17 @@ const guest = z.strictObject({
     .default('upstream')
     .describe('Who decides whether virtio uses the DMA API.'),
   secure: z.boolean().default(false).describe('Memory is private unless shared. pseries only.'),
+  cmdline: only('', 'kernel parameters are'),
 });
 
 const device = z.strictObject({
   type: z.literal('virtio-blk'),
   iommuPlatform: z.boolean().default(false).describe('VIRTIO_F_ACCESS_PLATFORM is offered.'),
+  packed: only(false, 'packed rings are'),
   indirect: z.boolean().default(true),
   eventIdx: z.boolean().default(true),
+  queues: only(1, 'more queues are'),
+  vhost: only('off', 'vhost is'),
   image: z
     .string()
     .optional()
@@ -131,14 +142,18 @@ export interface GuestConfig {
   readonly kernel: string;
   readonly policy: string;
   readonly secure: boolean;
+  readonly cmdline: '';
 }
 
 /** One device. */
 export interface DeviceConfig {
   readonly type: 'virtio-blk';
   readonly iommuPlatform: boolean;
+  readonly packed: false;
   readonly indirect: boolean;
   readonly eventIdx: boolean;
+  readonly queues: 1;
+  readonly vhost: 'off';
   /** As the file has it: relative to the scenario. */
   readonly image?: string | undefined;
 }
@@ -171,7 +186,6 @@ export const scenarioSchema: z.ZodType<Scenario> = z.strictObject({
 export function scenarioJsonSchema(): Record<string, unknown> {
   const schema = z.toJSONSchema(scenarioSchema, { io: 'input', target: 'draft-2020-12' });
   return {
-    $id: 'https://pinhole-model.github.io/schema/scenario.json',
     title: 'Pinhole scenario',
     ...schema,
   };

@@ -111,7 +111,7 @@ function toProblems(
 }
 
 function describeIssue(issue: z.core.$ZodIssue): string {
-  if (issue.code === 'invalid_value') {
+  if (issue.code === 'invalid_value' && !issue.message.startsWith('expected ')) {
     return `expected ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
   }
   const message = issue.message.replace(/^Invalid input: /, '').replace(/, received .*$/, '');

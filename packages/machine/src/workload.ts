@@ -67,12 +67,9 @@ export function checkWorkload(workload: readonly WorkloadOperation[], diskSize: 
   if (problems.length > 0) throw new MachineError('E_WORKLOAD', problems);
 }
 
-/** Runs every operation and checks every byte. A device that stopped answering ends it. */
-export function runWorkload(
-  workload: readonly WorkloadOperation[],
-  options: WorkloadOptions,
-): WorkloadResult {
-  const result: WorkloadResult = {
+/** Of a workload that did not run. */
+export function emptyResult(): WorkloadResult {
+  return {
     requests: 0,
     completed: 0,
     failed: 0,
@@ -84,6 +81,14 @@ export function runWorkload(
     imageBytesWrong: 0,
     privateBytesExposed: 0,
   };
+}
+
+/** Runs every operation and checks every byte. A device that stopped answering ends it. */
+export function runWorkload(
+  workload: readonly WorkloadOperation[],
+  options: WorkloadOptions,
+): WorkloadResult {
+  const result = emptyResult();
   const run = new WorkloadRun(options, result);
   for (const operation of workload) {
     const isRead = 'read' in operation;

@@ -101,6 +101,27 @@ test('a first 4 KiB read uses bus addresses 0x10000, 0x20000, 0x30000 and 0x4000
   ]);
 });
 
+test('path 2: each request of n segments makes 2·(n+3) hypercalls', () => {
+  const text = scenario('ddw: false')
+    .replace('40KiB', '8MiB')
+    .replace('block: 4KiB', 'block: 1MiB');
+  let hypercalls = 0;
+  let segments = 0;
+  const seen: number[] = [];
+  for (const { name, phase, args } of runTraced(text)) {
+    if (name === 'hcall' && phase === 'begin') hypercalls += 1;
+    // All but the header and the status byte.
+    if (name === 'virtqueue_pop') segments = Number(args.in_num) + Number(args.out_num) - 2;
+    if (name === 'blk_request' && phase === 'begin') hypercalls = 0;
+    if (name === 'blk_request' && phase === 'end') {
+      expect(hypercalls).toBe(2 * (segments + 3));
+      seen.push(segments);
+    }
+  }
+  expect(seen).toHaveLength(8);
+  expect(new Set(seen).size).toBeGreaterThan(2);
+});
+
 test('path 3: one hypercall maps all memory; the device translates 16 times a request', () => {
   const events = runTraced(scenario('maxMemory: 4GiB'));
   const calls = (name: string) => events.filter((event) => event.name === name);
