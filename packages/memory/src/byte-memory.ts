@@ -1,5 +1,9 @@
 import type { Gpa } from '@pinhole/base';
+import { outOfRange } from './sparse-memory.js';
 import type { GuestMemory, MemoryRegion } from './types.js';
+
+/** A fill is written in pieces of this many bytes. */
+const FILL_PIECE = 65_536;
 
 /**
  * The accessors of `GuestMemory` over nothing but bulk `read` and `write`: for views and for
@@ -18,7 +22,12 @@ export abstract class ByteMemory implements GuestMemory {
   abstract write(gpa: Gpa, from: Uint8Array): void;
 
   fill(gpa: Gpa, length: number, value: number): void {
-    this.write(gpa, new Uint8Array(length).fill(value));
+    if (length <= 0) return;
+    if (!this.isBacked(gpa, length)) throw outOfRange(gpa, length);
+    const piece = new Uint8Array(Math.min(length, FILL_PIECE)).fill(value);
+    for (let done = 0; done < length; done += piece.length) {
+      this.write(gpa + done, piece.subarray(0, Math.min(piece.length, length - done)));
+    }
   }
 
   readU8(gpa: Gpa): number {

@@ -164,6 +164,7 @@ describe('ownership', () => {
         for (const { share, gpa, length } of changes) {
           if (share) ownership.share(gpa, length);
           else ownership.unshare(gpa, length);
+          if (length === 0) continue;
           for (let page = Math.floor(gpa / 4096); page * 4096 < gpa + length; page += 1) {
             if (share) pages.add(page);
             else pages.delete(page);
