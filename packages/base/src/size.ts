@@ -42,10 +42,12 @@ export function formatSize(bytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
   let value = bytes;
   let index = 0;
-  while (value >= 1024 && index < units.length - 1) {
+  // What one decimal would round up to 1024 is 1 of the next unit.
+  while (value >= (index === 0 ? 1024 : 1023.95) && index < units.length - 1) {
     value /= 1024;
     index += 1;
   }
-  const digits = Number.isInteger(value) ? value.toString() : value.toFixed(1);
+  const isWhole = Number.isInteger(value) || (index > 0 && value < 1);
+  const digits = isWhole ? value.toFixed(0) : value.toFixed(1);
   return `${digits} ${units[index] as string}`;
 }
