@@ -1,3 +1,4 @@
+import { formatSize } from '@pinhole/base';
 import type { RunReport } from '@pinhole/machine';
 
 /** One path of the comparison. */
@@ -9,11 +10,17 @@ export interface ComparedPath {
 }
 
 /** The TCE hypercalls, in the order in which tables show them. */
-export const HCALL_KINDS = ['H_PUT_TCE', 'H_PUT_TCE_INDIRECT', 'H_STUFF_TCE'] as const;
+const TCE_HCALLS = ['H_PUT_TCE', 'H_PUT_TCE_INDIRECT', 'H_STUFF_TCE'] as const;
 
-/** Hypercalls of one kind a request; two decimals. */
-export function perRequest(report: RunReport, kind: string): string {
-  return decimals(report.counters.hcallsPerRequest[kind] ?? 0);
+/** The hypercalls to show: those on TCEs, and any other that a request made. */
+export function hcallKinds(paths: readonly ComparedPath[]): string[] {
+  const made = paths.flatMap(({ report }) => Object.keys(report.counters.hcallsPerRequest));
+  return [...new Set<string>([...TCE_HCALLS, ...made.sort()])];
+}
+
+/** Hypercalls of one kind a request. */
+export function perRequest({ counters }: RunReport, kind: string): number {
+  return counters.hcallsPerRequest[kind] ?? 0;
 }
 
 /** `0` for nothing, else two decimals. */
@@ -21,39 +28,82 @@ export function decimals(value: number): string {
   return value === 0 ? '0' : value.toFixed(2);
 }
 
-/** Whether the data was right, in a word or two. */
-export function dataText({ negotiated, data }: RunReport): string {
-  if (negotiated === null) return 'no device';
-  if (data.hung + data.failed + data.rejected > 0) return 'I/O fails';
-  return data.bytesReadWrong + data.imageBytesWrong > 0 ? 'WRONG' : 'correct';
+/** The name without the number that stands before it anyway. */
+export function shortName({ number, id }: ComparedPath): string {
+  const prefix = `${number}-`;
+  return id.startsWith(prefix) ? id.slice(prefix.length) : id;
 }
 
-/** What was negotiated, in short. */
-export function negotiatedText({ negotiated }: RunReport): string {
+/** `yes`, `no` or `refused`: whether ACCESS_PLATFORM was negotiated. */
+export function flagText({ negotiated }: RunReport): string {
   if (negotiated === null) return 'refused';
-  const has = (name: string): boolean => negotiated.names.includes(name);
-  const missing = ['INDIRECT_DESC', 'EVENT_IDX'].filter((name) => !has(`VIRTIO_RING_F_${name}`));
-  const flag = has('VIRTIO_F_ACCESS_PLATFORM') ? 'ACCESS_PLATFORM' : 'no flag';
-  return [flag, ...missing.map((name) => `no ${name}`)].join(', ');
+  return negotiated.names.includes('VIRTIO_F_ACCESS_PLATFORM') ? 'yes' : 'no';
 }
 
-/** One sentence about all of them, from their outcomes. */
-export function summarize(paths: readonly ComparedPath[]): string {
-  const groups = [
-    ['works', 'Correct without a hypercall per request'],
-    ['works-slow', 'Correct, paid for with hypercalls'],
-    ['fails', 'I/O fails'],
-    ['wrong-data', 'Data silently wrong'],
-    ['refused', 'No device'],
-  ] as const;
-  return groups
-    .map(([outcome, text]) => {
-      const numbers = paths
-        .filter(({ report }) => report.verdict.outcome === outcome)
-        .map(({ number }) => number);
-      return numbers.length === 0 ? '' : `${text}: ${numbers.join(', ')}`;
-    })
-    .filter((text) => text !== '')
-    .join('. ')
-    .concat('.');
+/** What was negotiated, and what of the usual is missing. */
+export function negotiatedText(report: RunReport): string {
+  const { negotiated, refusal } = report;
+  if (negotiated === null) return `refused: ${refusal ?? 'no reason given'}`;
+  const missing = ['INDIRECT_DESC', 'EVENT_IDX'].filter(
+    (name) => !negotiated.names.includes(`VIRTIO_RING_F_${name}`),
+  );
+  const flag = flagText(report) === 'yes' ? 'ACCESS_PLATFORM' : 'no ACCESS_PLATFORM';
+  return [flag, ...missing.map((name) => `no ${name}`), `features ${negotiated.features}`].join(
+    ', ',
+  );
+}
+
+/** Whether the data was right, and how much of it was not. */
+export function dataText({ negotiated, data }: RunReport): string {
+  if (negotiated === null) return 'no device, no I/O';
+  const lost = (['hung', 'failed', 'rejected'] as const)
+    .filter((how) => data[how] > 0)
+    .map((how) => `${data[how]} of ${data.requests} requests ${how}`);
+  const wrong = (bytes: number): string =>
+    bytes === 0 ? '' : ` (${formatSize(bytes)} of it wrong)`;
+  const moved =
+    `read ${formatSize(data.bytesRead)}${wrong(data.bytesReadWrong)}, ` +
+    `wrote ${formatSize(data.bytesWritten)}${wrong(data.imageBytesWrong)}`;
+  const isRight = lost.length === 0 && data.bytesReadWrong + data.imageBytesWrong === 0;
+  return [...lost, isRight ? `${moved}: every byte correct` : moved].join('; ');
+}
+
+/** The hypercalls that were made before the first request; empty when there were none. */
+export function setupText({ counters }: RunReport): string {
+  return Object.entries(counters.setup.hcalls)
+    .map(([name, count]) => `${count} ${name}`)
+    .join(', ');
+}
+
+/** The most requests that a path was given: one that hangs ends early. */
+export function requestCount(paths: readonly ComparedPath[]): number {
+  return Math.max(0, ...paths.map(({ report }) => report.data.requests));
+}
+
+/** All of them in a few sentences, from their outcomes. */
+export function summarize(paths: readonly ComparedPath[]): string[] {
+  const groups: [string, (report: RunReport) => boolean][] = [
+    ['Correct without a hypercall per request', (report) => isFree(report) && !isBounced(report)],
+    [
+      'Correct without a hypercall, every byte bounced',
+      (report) => isFree(report) && isBounced(report),
+    ],
+    ['Correct, paid for with hypercalls', ({ verdict }) => verdict.outcome === 'works-slow'],
+    ['I/O fails', ({ verdict }) => verdict.outcome === 'fails'],
+    ['Data silently wrong', ({ verdict }) => verdict.outcome === 'wrong-data'],
+    ['No device', ({ verdict }) => verdict.outcome === 'refused'],
+  ];
+  const sentences = groups.flatMap(([text, belongs]) => {
+    const numbers = paths.filter(({ report }) => belongs(report)).map(({ number }) => number);
+    return numbers.length === 0 ? [] : [`${text}: ${numbers.join(', ')}.`];
+  });
+  return sentences.length === 0 ? ['No path was run.'] : sentences;
+}
+
+function isFree({ verdict }: RunReport): boolean {
+  return verdict.outcome === 'works';
+}
+
+function isBounced({ counters }: RunReport): boolean {
+  return counters.workload.bytesBounced > 0;
 }

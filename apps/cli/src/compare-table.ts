@@ -1,17 +1,16 @@
-import { stripVTControlCharacters } from 'node:util';
-import { formatSize } from '@pinhole/base';
 import type { RunReport } from '@pinhole/machine';
 import Table from 'cli-table3';
 import pc from 'picocolors';
+import { type Column, compareColumns } from './compare-columns.js';
 import {
   type ComparedPath,
   dataText,
-  decimals,
-  HCALL_KINDS,
   negotiatedText,
-  perRequest,
+  requestCount,
+  setupText,
   summarize,
 } from './compare-path.js';
+import { plain, wrap } from './compare-text.js';
 
 /** How the table is printed. */
 export interface CompareTableOptions {
@@ -25,89 +24,41 @@ export interface CompareTableOptions {
 const NARROW = 72;
 
 type Colors = ReturnType<typeof pc.createColors>;
-interface Column {
-  readonly head: string;
-  /** Lower ones are left out first when there is no room. */
-  readonly rank: number;
-  readonly isNumber: boolean;
-  readonly cell: (report: RunReport) => string;
-}
 
-const COLUMNS: readonly Column[] = [
-  { head: 'negotiated', rank: 1, isNumber: false, cell: negotiatedText },
-  { head: 'DMA ops', rank: 6, isNumber: false, cell: ({ decision }) => decision.dmaOps },
-  { head: 'data', rank: 9, isNumber: false, cell: dataText },
-  ...HCALL_KINDS.map((kind) => ({
-    head: kind.replace('_INDIRECT', '\nINDIRECT'),
-    rank: 2,
-    isNumber: true,
-    cell: (report: RunReport) => perRequest(report, kind),
-  })),
-  {
-    head: 'hypercalls\nper request',
-    rank: 9,
-    isNumber: true,
-    cell: ({ counters }) => decimals(counters.hcallsPerRequestTotal),
-  },
-  {
-    head: 'TCEs\nlive/peak',
-    rank: 4,
-    isNumber: true,
-    cell: ({ counters }) => `${counters.tcesLive}/${counters.tcesPeak}`,
-  },
-  {
-    head: 'translations\nper request',
-    rank: 5,
-    isNumber: true,
-    cell: ({ counters }) => decimals(counters.translationsPerRequest),
-  },
-  {
-    head: 'bounced',
-    rank: 3,
-    isNumber: true,
-    cell: ({ counters }) => formatSize(counters.workload.bytesBounced),
-  },
-  {
-    head: 'device\nreaches',
-    rank: 9,
-    isNumber: true,
-    cell: ({ reach }) => formatSize(reach.addressable),
-  },
-  {
-    head: 'of it\nin clear',
-    rank: 7,
-    isNumber: true,
-    cell: ({ reach }) => formatSize(reach.plaintext),
-  },
-];
-
-/** The comparison for a terminal: figures, then a line or two about each path. */
+/** The comparison for a terminal: figures, then a few lines about each path. */
 export function renderCompareTable(
   paths: readonly ComparedPath[],
   options: CompareTableOptions,
 ): string {
   const colors = pc.createColors(options.color);
   const width = Math.max(options.width, 40);
-  const requests = paths[0]?.report.data.requests ?? 0;
+  const intro =
+    `The same ${requestCount(paths)} requests over each path, on ${plain(options.imageName)}. ` +
+    'Hypercalls and translations are counted per request.';
+  const all = compareColumns(paths);
+  const columns = paths.length === 0 || width < NARROW ? [] : fitting(paths, all, width);
+  const left = all.filter((column) => !columns.includes(column));
   const lines = [
-    ...wrap(`The same ${requests} requests over each path, on ${options.imageName}.`, width, ''),
+    ...wrap(intro, width),
     '',
-    ...(width >= NARROW ? figures(paths, width, colors) : []),
-    ...paths.flatMap((path) => story(path, width, colors)),
-    ...wrap(summarize(paths), width, ''),
+    ...(columns.length > 0 ? [...drawTable(paths, columns, colors), ''] : []),
+    ...paths.flatMap((path) => story(path, left, width, colors)),
+    ...summarize(paths).flatMap((sentence) => wrap(sentence, width, '  ')),
   ];
   return `${lines.join('\n')}\n`;
 }
 
-function figures(paths: readonly ComparedPath[], width: number, colors: Colors): string[] {
-  let columns = COLUMNS;
-  for (;;) {
-    const lines = drawTable(paths, columns, colors);
-    const widest = Math.max(...lines.map((line) => stripVTControlCharacters(line).length));
-    if (widest <= width) return [...lines, ''];
-    const lowest = Math.min(...columns.map(({ rank }) => rank));
-    columns = columns.filter(({ rank }) => rank > lowest);
+// The columns that there is room for, the highest rank first.
+function fitting(paths: readonly ComparedPath[], all: readonly Column[], width: number): Column[] {
+  const uncolored = pc.createColors(false);
+  const ranks = [...new Set(all.map(({ rank }) => rank))].sort((a, b) => b - a);
+  let columns: Column[] = [];
+  for (const next of ranks) {
+    const more = all.filter((column) => columns.includes(column) || column.rank === next);
+    const lines = drawTable(paths, more, uncolored);
+    if (lines.every((line) => line.length <= width)) columns = more;
   }
+  return columns;
 }
 
 function drawTable(
@@ -120,67 +71,67 @@ function drawTable(
     colAligns: ['right', ...columns.map(({ isNumber }) => (isNumber ? 'right' : 'left'))],
     style: { head: [], border: [], compact: true },
   });
-  for (const { number, report } of paths) {
-    const cells = columns.map((column) => {
-      const text = column.cell(report);
-      return column.head === 'data' ? paint(report, text, colors) : text;
+  for (const path of paths) {
+    const cells = columns.map(({ cell, isVerdict }) => {
+      const text = cell(path).split('\n').map(plain).join('\n');
+      return isVerdict === true ? paint(path.report, text, colors) : text;
     });
-    table.push([String(number), ...cells]);
+    table.push([String(path.number), ...cells]);
   }
   return table.toString().split('\n');
 }
 
-// What the figures mean, and in a narrow terminal the figures as well.
-function story({ number, report }: ComparedPath, width: number, colors: Colors): string[] {
-  const { decision, verdict, counters } = report;
-  const setup = Object.entries(counters.setup.hcalls).map(([name, count]) => `${count} ${name}`);
-  const rows: [string, string][] = [
+// What the figures mean, and the figures that found no room in the table.
+function story(
+  path: ComparedPath,
+  left: readonly Column[],
+  width: number,
+  colors: Colors,
+): string[] {
+  const { number, report } = path;
+  const { decision, verdict } = report;
+  const figures = left.flatMap(({ label, cell }) =>
+    label === undefined ? [] : [[label, cell(path)]],
+  );
+  const setup = setupText(report);
+  const rows: [key: string, text: string][] = [
+    ['virtio', negotiatedText(report)],
     ['ops', `${decision.dmaOps}: ${decision.because}`],
     ['device', decision.device],
-    ...(setup.length > 0 ? [['set-up', setup.join(', ')] as [string, string]] : []),
-    ...(width < NARROW ? narrowRows(report) : []),
+    ['data', dataText(report)],
+    ...(setup === '' ? [] : [['set-up', setup] as [string, string]]),
+    ...(width < NARROW || figures.length === 0
+      ? []
+      : [['figures', figures.map((figure) => figure.join(' ')).join(', ')] as [string, string]]),
     ...report.warnings.map((text): [string, string] => ['warning', text]),
     ...report.deviceErrors.map((text): [string, string] => ['error', text]),
     ['verdict', verdict.text],
   ];
-  const title = wrap(`${number}  ${report.title}`, width, '   ').map((line) => colors.bold(line));
-  const body = rows.flatMap(([key, text]) =>
-    wrap(`   ${key.padEnd(8)} ${text}`, width, ' '.repeat(12)).map((line) =>
-      key === 'verdict' || key === 'warning' || key === 'error'
-        ? paint(report, line, colors)
-        : line,
-    ),
-  );
-  return [...title, ...body, ''];
+  const body = rows.flatMap(([key, text]) => {
+    const lines = wrap(plain(text), width, ' '.repeat(12), `   ${key.padEnd(8)} `);
+    const isJudged = key === 'verdict' || key === 'warning' || key === 'error';
+    return isJudged ? lines.map((line) => paint(report, line, colors)) : lines;
+  });
+  const title = wrap(`${plain(report.title)}: ${verdict.outcome}`, width, '   ', `${number}  `);
+  return [
+    ...title.map((line) => colors.bold(paint(report, line, colors))),
+    ...body,
+    ...(width < NARROW ? stack(figures, width) : []),
+    '',
+  ];
 }
 
-function narrowRows(report: RunReport): [string, string][] {
-  return COLUMNS.filter(({ head }) => head !== 'DMA ops').map(({ head, cell }) => [
-    `${head.replace('\n', ' ')}:`,
-    cell(report),
-  ]);
+// Figures below each other, right-aligned.
+function stack(figures: readonly string[][], width: number): string[] {
+  const labelWidth = Math.max(0, ...figures.map(([label = '']) => label.length));
+  const valueWidth = Math.max(0, ...figures.map(([, value = '']) => value.length));
+  return figures.flatMap(([label = '', value = '']) => {
+    const line = `   ${label.padEnd(labelWidth)}  ${value.padStart(valueWidth)}`;
+    return line.length <= width ? [line] : wrap(`${label} ${value}`, width, '     ', '   ');
+  });
 }
 
 function paint({ verdict }: RunReport, text: string, colors: Colors): string {
   if (verdict.outcome === 'works') return colors.green(text);
   return verdict.outcome === 'works-slow' ? colors.yellow(text) : colors.red(text);
-}
-
-// Breaks at spaces; a word longer than the line is cut.
-function wrap(text: string, width: number, indent: string): string[] {
-  const lines: string[] = [];
-  let line = '';
-  const lead = /^ */.exec(text)?.[0] ?? '';
-  for (const word of text.trimStart().split(' ')) {
-    const prefix = lines.length === 0 && line === '' ? lead : line === '' ? indent : `${line} `;
-    if (prefix.length + word.length <= width) {
-      line = prefix + word;
-      continue;
-    }
-    if (line !== '') lines.push(line);
-    let rest = indent + word;
-    for (; rest.length > width; rest = indent + rest.slice(width)) lines.push(rest.slice(0, width));
-    line = rest;
-  }
-  return [...lines, line];
 }
