@@ -9,7 +9,7 @@ import {
   createNdjsonWriter,
   createQemuLogReader,
   createQemuTextWriter,
-} from '../../dist/index.js';
+} from '@pinhole/trace';
 
 const CHUNK = 65_536;
 const ROUNDS = 5;

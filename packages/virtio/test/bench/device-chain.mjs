@@ -13,7 +13,7 @@ import {
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
-} from '../../dist/index.js';
+} from '@pinhole/virtio';
 
 const SIZE = 256;
 const RING = 0x10_0000;
