@@ -129,10 +129,19 @@ export class SpaprPhb implements DmaSpace {
     // TCE bit 0 lets a device read, bit 1 write: the values of DmaAccess.
     if ((found.perm & access) === 0) return DmaStatus.NO_PERMISSION;
     const gpa: Gpa = joinNumber(found.hi, found.lo);
-    if (!isSafeHi(found.hi) || !this.#memory.isBacked(gpa, 1)) return DmaStatus.NOT_MEMORY;
-    out.gpa = gpa;
+    if (!isSafeHi(found.hi)) return DmaStatus.NOT_MEMORY;
     const pageSize = 2 ** table.pageShift;
-    out.length = Math.min(length, pageSize - (gpa % pageSize));
+    const inPage = Math.min(length, pageSize - (gpa % pageSize));
+    if (this.#memory.isBacked(gpa, inPage)) {
+      out.gpa = gpa;
+      out.length = inPage;
+      return DmaStatus.OK;
+    }
+    // Memory can begin or end inside of a large page.
+    const inMemory = this.#upToHole(gpa);
+    if (inMemory === 0) return DmaStatus.NOT_MEMORY;
+    out.gpa = gpa;
+    out.length = inMemory;
     return DmaStatus.OK;
   }
 
@@ -160,6 +169,15 @@ export class SpaprPhb implements DmaSpace {
     return undefined;
   }
 
+  // How many bytes of memory there are from `gpa` to the next hole.
+  #upToHole(gpa: Gpa): number {
+    let end = gpa;
+    for (const { base, size } of this.#memory.regions) {
+      if (end >= base && end < base + size) end = base + size;
+    }
+    return end - gpa;
+  }
+
   #traceTranslation(table: TceTable, found: TceLookup): void {
     const pageMask = (1n << BigInt(table.pageShift)) - 1n;
     this.#tracer.event('hypervisor', 'spapr_iommu_xlate', {
@@ -175,12 +193,14 @@ export class SpaprPhb implements DmaSpace {
     const size = this.dmaWindowSize;
     const isWhole = Number.isSafeInteger(size) && size > 0 && size % 4096 === 0;
     const end = this.dmaWindowAddress + BigInt(isWhole ? size : 0);
-    if (isWhole && size / 4096 < 2 ** 32 && end <= 2n ** 64n) {
-      if (!this.hasDdw || end <= this.dma64WindowAddress) return;
+    const isInBus = this.dmaWindowAddress >= 0n && end <= 2n ** 64n;
+    if (isWhole && size / 4096 < 2 ** 32 && isInBus) {
+      if (!this.hasDdw) return;
+      if (end <= this.dma64WindowAddress && this.dma64WindowAddress < 2n ** 64n) return;
     }
     throw new TceError(
       'E_DMA_WINDOW',
-      `expected a default DMA window of whole 4 KiB pages (fewer than 2^32) that ends below ` +
+      `expected a default DMA window of whole 4 KiB pages (fewer than 2^32) in 64 bits that ends below ` +
         `${this.hasDdw ? `the second window at 0x${this.dma64WindowAddress.toString(16)}` : '2^64'}, ` +
         `found ${size} bytes at 0x${this.dmaWindowAddress.toString(16)}`,
       { details: { dmaWindowSize: size, dmaWindowAddress: this.dmaWindowAddress } },
