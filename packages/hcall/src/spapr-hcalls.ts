@@ -108,8 +108,10 @@ export class SpaprHypercalls implements Hypercalls {
       nret,
       arg: (index) => this.#cell(buffer, 3 + index),
     });
+    // QEMU computes the size of the arguments in 32 bits.
+    const rets = buffer + 12n + BigInt((nargs * 4) >>> 0);
     returns.forEach((value, index) => {
-      const gpa = this.#cellAddress(buffer, 3 + nargs + index);
+      const gpa = this.#cellAddress(rets, index);
       if (gpa !== undefined) this.#memory.writeU32Be(gpa, value >>> 0);
     });
     return { ret: RTAS_HANDLERS.has(token) ? H_SUCCESS : H_PARAMETER, out: [] };
