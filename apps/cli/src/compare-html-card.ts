@@ -27,7 +27,7 @@ ${notes(report)}
 <dl>${facts.map(([key, text]) => `<dt>${key}</dt><dd>${breakable(text)}</dd>`).join('')}</dl>
 <details><summary>Decision steps and counters of path ${number}</summary>
 ${steps(decision.steps)}
-${report.negotiated === null ? '' : `<h4>Feature bits</h4><p><code>${breakable(report.negotiated.names.join(' '))}</code></p>`}
+${report.negotiated === null ? '' : `<h4>Feature bits</h4><p><code>${escapeHtml(report.negotiated.names.join(' '))}</code></p>`}
 <h4>Counters</h4>
 <dl class="counters">${counters(report)}</dl>
 </details>

@@ -26,10 +26,10 @@ th[scope=row], thead th:first-child { position: sticky; left: 0; background: var
 thead th:first-child { z-index: 2; }
 th[scope=row] { min-width: 11rem; font-weight: 500; }
 .n { text-align: right; font-variant-numeric: tabular-nums; }
-td.n { white-space: nowrap; }
+td.n, td.ops { white-space: nowrap; }
 .zero { color: var(--dim); }
-.works { color: var(--works); } .works-slow { color: var(--works-slow); }
-.fails, .wrong-data, .refused { color: var(--bad); }
+b.works { color: var(--works); } b.works-slow { color: var(--works-slow); }
+b.fails, b.wrong-data, b.refused { color: var(--bad); }
 b.works, b.works-slow, b.fails, b.wrong-data, b.refused { white-space: nowrap; font-weight: 600; }
 figure { margin: 1rem 0; }
 svg { display: block; }
@@ -65,7 +65,7 @@ h4 { font-size: .9rem; margin: .8rem 0 .2rem; } ol { margin: .3rem 0; padding-le
   @page { size: landscape; margin: 1.2cm; }
   main { max-width: none; padding: 0; } .scroll { overflow: visible; max-height: none; }
   table { font-size: .7rem; } thead th, th[scope=row] { position: static; }
-  article, figure, tr { break-inside: avoid; } details::details-content { content-visibility: visible; }
+  article, figure, tr { break-inside: avoid; }
   svg { max-width: 100%; height: auto; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 `;

@@ -9,8 +9,8 @@ import {
   flagText,
   hcallKinds,
   perRequest,
-  requestCount,
   summarize,
+  workloadText,
 } from './compare-path.js';
 
 const POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
@@ -21,7 +21,7 @@ export function renderCompareHtml(
   options: { readonly imageName: string },
 ): string {
   const intro =
-    `The same ${requestCount(paths)} requests over each path, on ${options.imageName}. ` +
+    `${workloadText(paths, options.imageName)} ` +
     'Every byte was checked, every hypercall counted.';
   const kinds = hcallKinds(paths);
   return `<!doctype html>
@@ -97,7 +97,7 @@ function words({ number, report }: ComparedPath): string[] {
   return [
     `<th scope="row">${number}. ${breakable(report.title)}</th>`,
     `<td>${flagText(report)}</td>`,
-    `<td>${escapeHtml(report.decision.dmaOps)}</td>`,
+    `<td class="ops">${escapeHtml(report.decision.dmaOps).replace(/ (?=[+(])/, '<br>')}</td>`,
     `<td><b class="${outcome}">${outcome}</b></td>`,
   ];
 }

@@ -75,9 +75,11 @@ export function setupText({ counters }: RunReport): string {
     .join(', ');
 }
 
-/** The most requests that a path was given: one that hangs ends early. */
-export function requestCount(paths: readonly ComparedPath[]): number {
-  return Math.max(0, ...paths.map(({ report }) => report.data.requests));
+/** What was run over each path. */
+export function workloadText(paths: readonly ComparedPath[], imageName: string): string {
+  // One that hangs ends early: the most that a path was given.
+  const requests = Math.max(0, ...paths.map(({ report }) => report.data.requests));
+  return `The same ${requests} request${requests === 1 ? '' : 's'} over each path, on ${imageName}.`;
 }
 
 /** All of them in a few sentences, from their outcomes. */

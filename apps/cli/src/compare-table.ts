@@ -6,9 +6,9 @@ import {
   type ComparedPath,
   dataText,
   negotiatedText,
-  requestCount,
   setupText,
   summarize,
+  workloadText,
 } from './compare-path.js';
 import { plain, wrap } from './compare-text.js';
 
@@ -33,7 +33,7 @@ export function renderCompareTable(
   const colors = pc.createColors(options.color);
   const width = Math.max(options.width, 40);
   const intro =
-    `The same ${requestCount(paths)} requests over each path, on ${plain(options.imageName)}. ` +
+    `${workloadText(paths, plain(options.imageName))} ` +
     'Hypercalls and translations are counted per request.';
   const all = compareColumns(paths);
   const columns = paths.length === 0 || width < NARROW ? [] : fitting(paths, all, width);

@@ -1,0 +1,214 @@
+import { formatSize } from '@pinhole/base';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { renderCompareHtml } from '../src/compare-html.js';
+import type { ComparedPath } from '../src/compare-path.js';
+import { HOSTILE, hostilePath, realPaths, refusedPath } from './compare-samples.js';
+
+let paths: ComparedPath[] = [];
+let path: (number: number) => ComparedPath;
+let html = '';
+
+beforeAll(() => {
+  paths = realPaths();
+  path = (number) => paths[number - 1] as ComparedPath;
+  html = renderCompareHtml(paths, { imageName: 'disk.img' });
+});
+
+const VOID = new Set(['meta', 'br', 'wbr']);
+
+// What is wrong with the tags of a page: unclosed, misnested, or an attribute without quotes.
+function faults(page: string): string[] {
+  const open: string[] = [];
+  const found: string[] = [];
+  const body = page.replace(/^<!doctype html>/, '').replace(/(<style>).*?(<\/style>)/s, '$1$2');
+  for (const [tag, close, name = '', attributes = '', self] of body.matchAll(
+    /<(\/?)([a-z][a-z0-9]*)((?:"[^"]*"|[^">])*?)(\/?)>/g,
+  )) {
+    if (!/^(\s+[a-zA-Z][\w:-]*(="[^"<]*")?)*\s*$/.test(attributes)) found.push(tag);
+    if (close === '/') {
+      if (open.pop() !== name) found.push(`${tag} at ${open.join('>')}`);
+    } else if (self !== '/' && !VOID.has(name)) open.push(name);
+  }
+  const text = body.replace(/<\/?[a-z](?:"[^"]*"|[^">])*>/g, '');
+  if (/[<>]/.test(text) || /&(?!amp;|lt;|gt;|quot;|#39;|shy;)/.test(text)) found.push('raw text');
+  return [...found, ...open];
+}
+
+const strip = (fragment: string): string => fragment.replace(/<[^>]*>/g, '');
+
+// The cells of each row of the table.
+function rows(page: string): string[][] {
+  const body = /<tbody>(.*?)<\/tbody>/s.exec(page)?.[1] ?? '';
+  return [...body.matchAll(/<tr>(.*?)<\/tr>/gs)].map(([, row = '']) =>
+    [...row.matchAll(/<t[hd][^>]*>(.*?)<\/t[hd]>/gs)].map(([, cell = '']) => strip(cell)),
+  );
+}
+
+const cards = (page: string): string[] => page.split('<article').slice(1);
+
+describe('the page', () => {
+  test('is well formed, with any paths', () => {
+    expect(faults('<p><b>x</p></b>')).not.toEqual([]);
+    expect(faults('<p class=x>&</p>')).toHaveLength(2);
+    for (const of of [paths, [path(1)], [refusedPath(path(2))], [hostilePath(path(3))], []]) {
+      expect(faults(renderCompareHtml(of, { imageName: HOSTILE }))).toEqual([]);
+    }
+  });
+
+  test('asks nobody for anything, and forbids it', () => {
+    expect(html).not.toMatch(/https?:|src=|href=|url\(|@import|<script|<link| on[a-z]+=/);
+    expect(html).toContain(`http-equiv="Content-Security-Policy" content="default-src 'none';`);
+  });
+
+  test('is the same each time', () => {
+    expect(renderCompareHtml(paths, { imageName: 'disk.img' })).toBe(html);
+  });
+
+  test('has a language, one heading, a caption, scopes, and names for what scrolls', () => {
+    expect(html).toContain('<html lang="en">');
+    expect(html.match(/<h1>/g)).toHaveLength(1);
+    expect(html.match(/<main>/g)).toHaveLength(1);
+    expect(html).toContain('<table><caption>');
+    expect(html.match(/<th(?=[ >])(?! scope="(row|col)")/g)).toBeNull();
+    expect(html.match(/scope="row"/g)).toHaveLength(paths.length);
+    for (const [region] of html.matchAll(/<div class="scroll"[^>]*>/g)) {
+      expect(region).toMatch(/role="region" aria-label="[^"]+" tabindex="0"/);
+    }
+    const ids = [...html.matchAll(/ id="([^"]*)"/g)].map(([, id]) => id);
+    expect(new Set(ids).size).toBe(ids.length);
+  });
+
+  test('follows the theme of the reader, and prints', () => {
+    expect(html).toContain('color-scheme: light dark');
+    expect(html).toContain('@media (prefers-color-scheme: dark)');
+    expect(html).toContain('@media print');
+  });
+});
+
+describe('the table', () => {
+  test('has the counters of the reports', () => {
+    const table = rows(html);
+    expect(table).toHaveLength(paths.length);
+    for (const [row, { number, report }] of paths.entries()) {
+      const { counters, reach, verdict, machine, decision } = report;
+      const figure = (value = 0): string => (value === 0 ? '0' : value.toFixed(2));
+      expect(table[row]).toEqual([
+        `${number}. ${report.title}`,
+        machine.flag ? 'yes' : 'no',
+        decision.dmaOps.replace(/ (?=[+(])/, ''),
+        verdict.outcome,
+        figure(counters.hcallsPerRequest.H_PUT_TCE),
+        figure(counters.hcallsPerRequest.H_PUT_TCE_INDIRECT),
+        figure(counters.hcallsPerRequest.H_STUFF_TCE),
+        figure(counters.hcallsPerRequestTotal),
+        `${counters.tcesLive} / ${counters.tcesPeak}`,
+        figure(counters.translationsPerRequest),
+        formatSize(counters.workload.bytesBounced),
+        formatSize(reach.addressable),
+        formatSize(reach.plaintext),
+      ]);
+    }
+  });
+
+  test('path 2 pays 2·(segments + 3·requests) hypercalls', () => {
+    const { counters, data } = path(2).report;
+    const total = (2 * (counters.dataSegments + 3 * data.requests)) / data.requests;
+    expect(rows(html)[1]?.[7]).toBe(total.toFixed(2));
+  });
+});
+
+describe('the charts', () => {
+  // Each bar of a chart: its parts' widths, and the sum that stands beside it.
+  const bars = (chart: string): { widths: number[]; sum: number }[] =>
+    chart
+      .split('\n')
+      .filter((line) => line.includes('text-anchor="end">') && /^<text x=/.test(line))
+      .map((line) => ({
+        widths: [...line.matchAll(/ width="([\d.]+)"/g)].map(([, width]) => Number(width)),
+        sum: Number(/>([\d.]+)<\/text>$/.exec(line)?.[1]),
+      }));
+
+  test('are images with a title, a description and an axis label', () => {
+    const charts = html.match(/<svg.*?<\/svg>/gs) ?? [];
+    expect(charts).toHaveLength(2);
+    for (const chart of charts) {
+      const [, title, desc] = /aria-labelledby="(\S+) (\S+)"/.exec(chart) ?? [];
+      expect(chart).toContain('role="img"');
+      expect(chart).toContain(`<title id="${title}">`);
+      expect(chart).toContain(`<desc id="${desc}">`);
+      expect(chart).toMatch(/(hypercalls|translations) per request<\/text>/);
+    }
+  });
+
+  test('bars are as long as their figures, and stay inside', () => {
+    const [hypercalls = '', translations = ''] = html.match(/<svg.*?<\/svg>/gs) ?? [];
+    const expected = [
+      [hypercalls, (p: ComparedPath) => p.report.counters.hcallsPerRequestTotal],
+      [translations, (p: ComparedPath) => p.report.counters.translationsPerRequest],
+    ] as const;
+    for (const [chart, value] of expected) {
+      const drawn = bars(chart).filter((bar) => Number.isFinite(bar.sum));
+      expect(drawn.map(({ sum }) => sum)).toEqual(paths.map((p) => Number(value(p).toFixed(2))));
+      const lengths = drawn.map(({ widths }) => widths.reduce((sum, width) => sum + width, 0));
+      const unit = Math.max(...lengths) / Math.max(...paths.map(value));
+      for (const [row, p] of paths.entries()) {
+        expect(lengths[row]).toBeCloseTo(value(p) * unit, 0);
+      }
+      expect(Math.max(...lengths)).toBeLessThanOrEqual(520.5);
+    }
+  });
+
+  test('without any hypercall there is still an axis', () => {
+    expect(renderCompareHtml([path(1)], { imageName: 'x' })).not.toMatch(/NaN|Infinity/);
+    expect(renderCompareHtml([], { imageName: 'x' })).not.toMatch(/NaN|Infinity/);
+  });
+});
+
+describe('the cards', () => {
+  test('have verdict, reason, steps, warnings, errors and counters', () => {
+    expect(cards(html)).toHaveLength(paths.length);
+    for (const [index, card] of cards(html).entries()) {
+      const { report } = paths[index] as ComparedPath;
+      const text = strip(card).replaceAll('&quot;', '"').replaceAll('&#39;', "'");
+      for (const said of [
+        report.title,
+        report.verdict.text,
+        report.decision.because,
+        ...report.decision.steps,
+        ...report.warnings,
+        ...report.deviceErrors,
+        ...(report.negotiated?.names ?? []),
+      ]) {
+        expect(text).toContain(said);
+      }
+      expect(text).toContain(`dataSegments${report.counters.dataSegments}`);
+      for (const [name, count] of Object.entries(report.counters.workload.hcalls)) {
+        expect(text).toContain(`workload.hcalls.${name}${count}`);
+      }
+      expect(card.includes('<details>')).toBe(true);
+    }
+  });
+
+  test('show the first wrong byte', () => {
+    const { firstWrong } = path(8).report.data;
+    expect(strip(cards(html)[7] ?? '')).toContain(
+      `offset ${firstWrong?.offset}, expected ${firstWrong?.expected}, found ${firstWrong?.found}`,
+    );
+    expect(cards(html)[0]).not.toContain('First wrong byte');
+  });
+
+  test('of a refused path say why', () => {
+    const refused = refusedPath(path(1));
+    const page = renderCompareHtml([refused], { imageName: 'x' });
+    expect(rows(page)[0]?.[1]).toBe('refused');
+    expect(strip(cards(page)[0] ?? '')).toContain(`refused: ${refused.report.refusal}`);
+    expect(page).toContain('over 1 DMA path<');
+  });
+});
+
+test('hostile text stays text, wherever it comes from', () => {
+  const page = renderCompareHtml([hostilePath(path(1))], { imageName: HOSTILE });
+  expect(page).not.toMatch(/<script|<img/);
+  const escaped = '&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;&#39;';
+  expect(page.split(escaped).length - 1).toBeGreaterThan(15);
+});
