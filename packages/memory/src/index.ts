@@ -7,6 +7,7 @@ export { HypervisorView } from './hypervisor-view.js';
 export { PageOwnership } from './ownership.js';
 export type { DmaRange } from './ranges-space.js';
 export { createRangesSpace } from './ranges-space.js';
+export { bytesToHole } from './regions.js';
 export type { GuestMemoryOptions } from './sparse-memory.js';
 export { createGuestMemory, SparseMemory } from './sparse-memory.js';
 export { createSystemMemorySpace } from './system-memory-space.js';

@@ -1,5 +1,6 @@
 import { distanceU64, type Gpa, type HiLo, hi32, joinU64, lo32 } from '@pinhole/base';
 import { type DmaAccess, type DmaSpace, DmaStatus, type Translation } from './dma.js';
+import { bytesToHole } from './regions.js';
 import type { GuestMemory } from './types.js';
 
 /** A stretch of memory and where a bus shows it. [linux v6.1 include/linux/dma-direct.h bus_dma_region] */
@@ -42,10 +43,10 @@ class RangesSpace implements DmaSpace {
       const offset = distanceU64(start, hi, lo);
       if (offset < 0 || offset >= size) continue;
       const gpa = cpuStart + offset;
-      if (!this.#memory.isBacked(gpa, 1)) return DmaStatus.NOT_MEMORY;
-      const fits = Math.min(length, size - offset);
+      const inMemory = bytesToHole(this.#memory, gpa);
+      if (inMemory === 0) return DmaStatus.NOT_MEMORY;
       out.gpa = gpa;
-      out.length = this.#memory.isBacked(gpa, fits) ? fits : 1;
+      out.length = Math.min(length, size - offset, inMemory);
       return DmaStatus.OK;
     }
     return DmaStatus.NOTHING_THERE;

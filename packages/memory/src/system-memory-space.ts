@@ -1,5 +1,6 @@
 import { type Gpa, isSafeHi, joinNumber } from '@pinhole/base';
 import { type DmaAccess, type DmaSpace, DmaStatus, type Translation } from './dma.js';
+import { bytesToHole } from './regions.js';
 import type { GuestMemory } from './types.js';
 
 /**
@@ -30,19 +31,11 @@ class SystemMemorySpace implements DmaSpace {
     const gpa: Gpa = joinNumber(hi, lo);
     if (!this.#memory.isBacked(gpa, 1)) return DmaStatus.NOTHING_THERE;
     out.gpa = gpa;
-    out.length = this.#memory.isBacked(gpa, length) ? length : this.#upToHole(gpa);
+    out.length = this.#memory.isBacked(gpa, length) ? length : bytesToHole(this.#memory, gpa);
     return DmaStatus.OK;
   }
 
   covers(hi: number, lo: number, length: number): boolean {
     return isSafeHi(hi) && this.#memory.isBacked(joinNumber(hi, lo), length);
-  }
-
-  #upToHole(gpa: Gpa): number {
-    let end = gpa;
-    for (const { base, size } of this.#memory.regions) {
-      if (end >= base && end < base + size) end = base + size;
-    }
-    return end - gpa;
   }
 }

@@ -9,6 +9,7 @@ import {
   type Tracer,
 } from '@pinhole/base';
 import {
+  bytesToHole,
   type DmaAccess,
   type DmaSpace,
   DmaStatus,
@@ -138,7 +139,7 @@ export class SpaprPhb implements DmaSpace {
       return DmaStatus.OK;
     }
     // Memory can begin or end inside of a large page.
-    const inMemory = this.#upToHole(gpa);
+    const inMemory = bytesToHole(this.#memory, gpa);
     if (inMemory === 0) return DmaStatus.NOT_MEMORY;
     out.gpa = gpa;
     out.length = inMemory;
@@ -167,15 +168,6 @@ export class SpaprPhb implements DmaSpace {
       if (table.reaches(hi, lo, this.#relative)) return table;
     }
     return undefined;
-  }
-
-  // How many bytes of memory there are from `gpa` to the next hole.
-  #upToHole(gpa: Gpa): number {
-    let end = gpa;
-    for (const { base, size } of this.#memory.regions) {
-      if (end >= base && end < base + size) end = base + size;
-    }
-    return end - gpa;
   }
 
   #traceTranslation(table: TceTable, found: TceLookup): void {
