@@ -131,8 +131,9 @@ export class SpaprPhb implements DmaSpace {
     if ((found.perm & access) === 0) return DmaStatus.NO_PERMISSION;
     const gpa: Gpa = joinNumber(found.hi, found.lo);
     if (!isSafeHi(found.hi)) return DmaStatus.NOT_MEMORY;
-    const pageSize = 2 ** table.pageShift;
-    const inPage = Math.min(length, pageSize - (gpa % pageSize));
+    const { pageSize } = table;
+    const offset = table.pageShift < 32 ? found.lo & (pageSize - 1) : gpa % pageSize;
+    const inPage = Math.min(length, pageSize - offset);
     if (this.#memory.isBacked(gpa, inPage)) {
       out.gpa = gpa;
       out.length = inPage;
@@ -156,7 +157,7 @@ export class SpaprPhb implements DmaSpace {
   /** Visits every page that a device below can reach now: guest-physical address and bytes. */
   forEachReachable(visit: (gpa: bigint, length: number) => void): void {
     for (const table of this.tables) {
-      const pageSize = 2 ** table.pageShift;
+      const { pageSize } = table;
       const pageMask = BigInt(pageSize) - 1n;
       table.forEachLive((_index, tce) => visit(tce & ~pageMask, pageSize));
     }

@@ -56,6 +56,8 @@ export class TceTable {
   readonly liobn: Liobn;
   /** log2 of the page size in bytes; 0 while disabled. */
   pageShift = 0;
+  /** Bytes of a page; 0 while disabled. */
+  pageSize = 0;
   /** Where the window starts on the bus; 0 while disabled. */
   busOffset: Ioba = 0n;
   /** Number of entries, 32 bits; 0 means disabled. */
@@ -71,6 +73,10 @@ export class TceTable {
   #peakLive = 0;
   #busHi = 0;
   #busLo = 0;
+  // For page sizes below 4 GiB: pages in 2^32 bytes, and the bits of an offset in a page. Kept,
+  // since a power is dearer than all the rest of a translation.
+  #pagesPerHi = 0;
+  #offsetMask = 0;
   readonly #listeners: ((event: TceEvent) => void)[] = [];
 
   constructor(liobn: Liobn) {
@@ -106,6 +112,9 @@ export class TceTable {
     this.#busHi = hi32(options.busOffset);
     this.#busLo = lo32(options.busOffset);
     this.nbTable = options.nbTable;
+    this.pageSize = 2 ** options.pageShift;
+    this.#pagesPerHi = options.pageShift < 32 ? 2 ** (32 - options.pageShift) : 0;
+    this.#offsetMask = options.pageShift < 32 ? this.pageSize - 1 : 0xffff_ffff;
     return true;
   }
 
@@ -116,6 +125,7 @@ export class TceTable {
   disable(): void {
     this.clear();
     this.pageShift = 0;
+    this.pageSize = 0;
     this.busOffset = 0n;
     this.nbTable = 0;
   }
@@ -197,7 +207,7 @@ export class TceTable {
    */
   lookup(hi: number, lo: number, out: TceLookup): void {
     const shift = this.pageShift;
-    const index = shift < 32 ? hi * 2 ** (32 - shift) + (lo >>> shift) : hi >>> (shift - 32);
+    const index = shift < 32 ? hi * this.#pagesPerHi + (lo >>> shift) : hi >>> (shift - 32);
     this.translations += 1;
     if (index >= this.nbTable) {
       out.hi = 0;
@@ -205,13 +215,13 @@ export class TceTable {
       out.perm = 0;
       return;
     }
-    const chunk = this.#chunks[Math.floor(index / CHUNK)];
+    const chunk = this.#chunks[index >>> CHUNK_SHIFT];
     const at = (index & (CHUNK - 1)) * 2;
     const tceHi = chunk === undefined ? 0 : (chunk.words[at] as number);
     const tceLo = chunk === undefined ? 0 : (chunk.words[at + 1] as number);
     out.perm = tceLo & (TCE_READ | TCE_WRITE);
     if (shift < 32) {
-      const offsetMask = shift === 0 ? 0 : 0xffff_ffff >>> (32 - shift);
+      const offsetMask = this.#offsetMask;
       out.hi = tceHi;
       out.lo = ((tceLo & ~offsetMask) | (lo & offsetMask)) >>> 0;
     } else {
@@ -230,7 +240,7 @@ export class TceTable {
     if (hi < this.#busHi + borrow) return false;
     const shift = this.pageShift;
     const index =
-      shift < 32 ? out.hi * 2 ** (32 - shift) + (out.lo >>> shift) : out.hi >>> (shift - 32);
+      shift < 32 ? out.hi * this.#pagesPerHi + (out.lo >>> shift) : out.hi >>> (shift - 32);
     return index < this.nbTable;
   }
 
