@@ -29,9 +29,10 @@ class SystemMemorySpace implements DmaSpace {
   ): DmaStatus {
     if (!isSafeHi(hi)) return DmaStatus.NOTHING_THERE;
     const gpa: Gpa = joinNumber(hi, lo);
-    if (!this.#memory.isBacked(gpa, 1)) return DmaStatus.NOTHING_THERE;
+    const inMemory = this.#memory.isBacked(gpa, length) ? length : bytesToHole(this.#memory, gpa);
+    if (inMemory === 0) return DmaStatus.NOTHING_THERE;
     out.gpa = gpa;
-    out.length = this.#memory.isBacked(gpa, length) ? length : bytesToHole(this.#memory, gpa);
+    out.length = inMemory;
     return DmaStatus.OK;
   }
 
