@@ -1,8 +1,8 @@
 /** The second, permanently mapped window. [linux v6.1 arch/powerpc/platforms/pseries/iommu.c enable_ddw] */
 import { hex, type Ioba } from '@pinhole/base';
+import { RTAS_DDW_PAGE_SIZES } from '@pinhole/hcall';
 import { DmaDirection, type MemoryRegion } from '@pinhole/memory';
 import type { KernelProfile } from './kernel-profiles.js';
-import { DDW_PAGE_SHIFTS } from './params.js';
 import type { Rtas } from './rtas.js';
 import type { TceCalls } from './tce-calls.js';
 
@@ -70,7 +70,7 @@ export class DynamicDmaWindows {
     if (query.windowsAvailable === 0) {
       return this.#fail([...steps, 'no window left, and the default window is in use']);
     }
-    const pageShift = DDW_PAGE_SHIFTS.find(({ bit }) => (query.pageSizes >> bit) & 1)?.shift;
+    const pageShift = largestPageShift(query.pageSizes);
     if (pageShift === undefined) return this.#fail([...steps, 'no usable page size']);
     const windowShift = this.#windowShift();
     if (query.largestBlock < 2n ** BigInt(Math.max(0, windowShift - pageShift))) {
@@ -149,6 +149,12 @@ export class DynamicDmaWindows {
       .map((cell) => cell.toString(16))
       .join(' ');
   }
+}
+
+/** [linux v6.1 arch/powerpc/platforms/pseries/iommu.c iommu_get_page_shift] */
+function largestPageShift(pageSizes: number): number | undefined {
+  const offered = RTAS_DDW_PAGE_SIZES.filter(({ bit }) => (pageSizes & bit) !== 0);
+  return offered.length === 0 ? undefined : Math.max(...offered.map(({ shift }) => shift));
 }
 
 interface DdwQuery {

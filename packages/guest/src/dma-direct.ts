@@ -12,8 +12,11 @@ export interface DirectDmaOptions {
   readonly ranges: readonly DmaRange[];
   /** All buffers bounce through this pool. */
   readonly forceBounce?: Swiotlb;
-  /** Makes coherent memory visible to the hypervisor. [linux v6.1 kernel/dma/direct.c dma_set_decrypted] */
-  readonly share?: (gpa: Gpa, length: number) => void;
+  /**
+   * Makes coherent memory visible to the hypervisor, and private again before it is freed.
+   * [linux v6.1 kernel/dma/direct.c dma_set_decrypted, dma_set_encrypted]
+   */
+  readonly setShared?: (gpa: Gpa, length: number, isShared: boolean) => void;
   readonly cpu: () => number;
 }
 
@@ -59,17 +62,28 @@ class DirectDmaOps implements DmaOps {
   }
 
   allocCoherent(length: number, out: HiLo): Gpa | undefined {
-    const { pages, memory, share } = this.#options;
-    const bytes = Math.ceil(length / pages.pageSize) * pages.pageSize;
+    const { pages, memory, setShared } = this.#options;
+    const bytes = this.#wholePages(length);
     const gpa = pages.allocPages(bytes);
     if (gpa === undefined) return undefined;
-    share?.(gpa, bytes);
+    if (!this.#toBus(gpa, bytes, out)) {
+      pages.freePages(gpa, bytes);
+      return undefined;
+    }
+    setShared?.(gpa, bytes, true);
     memory.fill(gpa, bytes, 0);
-    return this.#toBus(gpa, bytes, out) ? gpa : undefined;
+    return gpa;
   }
 
   freeCoherent(gpa: Gpa, _hi: number, _lo: number, length: number): void {
-    this.#options.pages.freePages(gpa, length);
+    const bytes = this.#wholePages(length);
+    this.#options.setShared?.(gpa, bytes, false);
+    this.#options.pages.freePages(gpa, bytes);
+  }
+
+  #wholePages(length: number): number {
+    const { pageSize } = this.#options.pages;
+    return Math.ceil(length / pageSize) * pageSize;
   }
 
   #toBus(gpa: Gpa, length: number, out: HiLo): boolean {

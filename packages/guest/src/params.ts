@@ -21,17 +21,3 @@ export const IO_TLB_DEFAULT_SIZE: number = 64 * 2 ** 20;
 
 /** Largest request of the block layer in bytes. [linux v6.1 include/linux/blkdev.h BLK_DEF_MAX_SECTORS] */
 export const BLK_DEF_MAX_BYTES: number = 2560 * 512;
-
-/** Page sizes in the answer of ibm,query-pe-dma-window: bit number to page shift, in the order in
- * which Linux tries them. [linux v6.1 arch/powerpc/platforms/pseries/iommu.c iommu_get_page_shift] */
-export const DDW_PAGE_SHIFTS: readonly { readonly bit: number; readonly shift: number }[] = [
-  { bit: 7, shift: 34 },
-  { bit: 6, shift: 28 },
-  { bit: 5, shift: 27 },
-  { bit: 4, shift: 26 },
-  { bit: 3, shift: 25 },
-  { bit: 2, shift: 24 },
-  { bit: 8, shift: 21 },
-  { bit: 1, shift: 16 },
-  { bit: 0, shift: 12 },
-];

@@ -1,5 +1,11 @@
-import { type Gpa, hex, invariant, NO_TRACE, type Tracer } from '@pinhole/base';
-import { type Hypercalls, U_SUCCESS, type Ultracalls, UV_SHARE_PAGE } from '@pinhole/hcall';
+import { type Gpa, hex, type Ioba, invariant, NO_TRACE, type Tracer } from '@pinhole/base';
+import {
+  type Hypercalls,
+  U_SUCCESS,
+  type Ultracalls,
+  UV_SHARE_PAGE,
+  UV_UNSHARE_PAGE,
+} from '@pinhole/hcall';
 import type { DmaOps, GuestMemory, MemoryRegion } from '@pinhole/memory';
 import { type DdwResult, DynamicDmaWindows, type PhbDescription } from './ddw.js';
 import { createDirectDmaOps } from './dma-direct.js';
@@ -32,7 +38,9 @@ export interface PseriesDmaOptions {
 /** What the DMA API is for one device. */
 export interface DeviceDma {
   readonly ops: DmaOps;
-  /** Bus addresses differ from physical ones by a constant. */
+  /** Buffers are copied: the device gets the bounce pool, never the buffer. */
+  readonly isBounced: boolean;
+  /** Bus addresses differ from physical ones. */
   readonly hasBusOffset: boolean;
   /** One line. */
   readonly because: string;
@@ -63,7 +71,7 @@ export class PseriesDma {
     const listPage = this.#kernelPages(4096);
     const rtasBuffer = this.#kernelPages(pages.pageSize);
     // Deviates: the real ultravisor copies RTAS arguments for the guest; here the buffer is shared.
-    if (isSecure) this.#share(rtasBuffer, pages.pageSize);
+    if (isSecure) this.#setShared(rtasBuffer, pages.pageSize, true);
     this.#tceCalls = new TceCalls({
       hypercalls,
       memory,
@@ -105,24 +113,31 @@ export class PseriesDma {
   }
 
   #direct(result: DdwResult, steps: readonly string[]): DeviceDma {
-    const { memory, pages } = this.#options;
-    const end = endOf(memory.regions);
-    const ops = createDirectDmaOps({
-      memory,
-      pages,
-      ranges: [{ cpuStart: 0, dmaStart: result.dmaOffset, size: end }],
-      cpu: () => 0,
-      ...(this.swiotlb === undefined
-        ? {}
-        : { forceBounce: this.swiotlb, share: (gpa, length) => this.#share(gpa, length) }),
-    });
     const bounce = this.swiotlb === undefined ? '' : 'bounce buffers, ';
     return {
-      ops,
+      ops: this.#directOps(result.dmaOffset),
+      isBounced: this.swiotlb !== undefined,
       hasBusOffset: result.dmaOffset !== 0n,
       because: `second window: ${bounce}physical address + ${hex(result.dmaOffset)}, mapped once`,
       steps,
     };
+  }
+
+  #directOps(dmaOffset: Ioba): DmaOps {
+    const { memory, pages } = this.#options;
+    const { swiotlb } = this;
+    return createDirectDmaOps({
+      memory,
+      pages,
+      ranges: [{ cpuStart: 0, dmaStart: dmaOffset, size: endOf(memory.regions) }],
+      cpu: () => 0,
+      ...(swiotlb === undefined
+        ? {}
+        : {
+            forceBounce: swiotlb,
+            setShared: (gpa, length, isShared) => this.#setShared(gpa, length, isShared),
+          }),
+    });
   }
 
   #throughWindow(first: DdwResult, steps: readonly string[]): DeviceDma {
@@ -141,6 +156,7 @@ export class PseriesDma {
     const why = first.steps.at(-1) ?? 'no second window';
     return {
       ops,
+      isBounced: false,
       hasBusOffset: true,
       because: `default window: a hypercall per map and unmap (${why})`,
       steps,
@@ -149,18 +165,9 @@ export class PseriesDma {
 
   /** The DMA API without a window: only physical addresses, bounced if secure. */
   physicalOps(): DeviceDma {
-    const { memory, pages } = this.#options;
-    const ops = createDirectDmaOps({
-      memory,
-      pages,
-      ranges: [{ cpuStart: 0, dmaStart: 0n, size: endOf(memory.regions) }],
-      cpu: () => 0,
-      ...(this.swiotlb === undefined
-        ? {}
-        : { forceBounce: this.swiotlb, share: (gpa, length) => this.#share(gpa, length) }),
-    });
     return {
-      ops,
+      ops: this.#directOps(0n),
+      isBounced: this.swiotlb !== undefined,
       hasBusOffset: false,
       because: 'virtio-direct: bounce buffers, physical addresses',
       steps: [],
@@ -172,7 +179,7 @@ export class PseriesDma {
     const { memory, pages, cpus } = this.#options;
     const base = pages.allocPages(IO_TLB_DEFAULT_SIZE, Math.max(65536, pages.pageSize));
     invariant(base !== undefined, 'PseriesDma: the guest has room for its bounce pool');
-    this.#share(base, IO_TLB_DEFAULT_SIZE);
+    this.#setShared(base, IO_TLB_DEFAULT_SIZE, true);
     return new Swiotlb({
       memory,
       base,
@@ -185,10 +192,11 @@ export class PseriesDma {
     });
   }
 
-  #share(gpa: Gpa, length: number): void {
+  #setShared(gpa: Gpa, length: number, isShared: boolean): void {
     const { pageSize } = this.#options.pages;
     const args = [BigInt(gpa / pageSize), BigInt(Math.ceil(length / pageSize))];
-    const ret = this.#options.ultracalls?.call(UV_SHARE_PAGE, args).ret;
+    const opcode = isShared ? UV_SHARE_PAGE : UV_UNSHARE_PAGE;
+    const ret = this.#options.ultracalls?.call(opcode, args).ret;
     invariant(ret === U_SUCCESS, 'PseriesDma: the ultravisor shares the guest its own pages');
   }
 

@@ -1,6 +1,6 @@
 /** Allocator, bounce buffers, block layer, decision: the parts on their own. */
 import { createRng } from '@pinhole/base';
-import { createGuestMemory, DmaDirection } from '@pinhole/memory';
+import { createGuestMemory, DmaDirection, PageOwnership } from '@pinhole/memory';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
@@ -207,6 +207,27 @@ describe('dma-direct', () => {
     expect(ops.map(0x1801, 0x800, 1, out)).toBe(false);
     expect(ops.map(0xfff, 1, 1, out)).toBe(false);
   });
+});
+
+test('coherent memory of a secure guest is shared while it is allocated, and private again after', () => {
+  const pages = new GuestPages({
+    pageSize: 4096,
+    kernel: { base: 0x10_0000, size: 2 ** 20 },
+    user: { base: 2 ** 30, size: 2 ** 30 },
+    rng: createRng(1),
+  });
+  const shared = new PageOwnership({ pageSize: 4096 });
+  const ranges = [{ cpuStart: 0, dmaStart: 0n, size: 2 ** 31 }];
+  const setShared = (gpa: number, length: number, isShared: boolean): void => {
+    if (isShared) shared.share(gpa, length);
+    else shared.unshare(gpa, length);
+  };
+  const ops = createDirectDmaOps({ memory, pages, ranges, setShared, cpu: () => 0 });
+  const out = { hi: 0, lo: 0 };
+  const gpa = ops.allocCoherent(6790, out) ?? -1;
+  expect(shared.sharedRuns()).toEqual([{ gpa, length: 8192 }]);
+  ops.freeCoherent(gpa, out.hi, out.lo, 6790);
+  expect(shared.sharedBytes).toBe(0);
 });
 
 describe('the decision', () => {

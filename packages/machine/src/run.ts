@@ -7,7 +7,7 @@ import {
   probeVirtioBlk,
   type VirtioDmaPolicy,
 } from '@pinhole/guest';
-import type { DmaOps } from '@pinhole/memory';
+import type { DmaOps, DmaSpace } from '@pinhole/memory';
 import { VirtioBlk } from '@pinhole/qemu';
 import {
   featureNames,
@@ -105,11 +105,12 @@ class ScenarioRun {
       iommuPlatform: device.iommuPlatform,
       indirect: device.indirect,
       eventIdx: device.eventIdx,
+      // The device can reach most when all of a request is mapped.
+      onKick: (space) => this.#sampleReach(space),
       tracer: this.#tracer,
     });
-    const transport = this.#sampleAtKicks(blk);
     const probed = probeVirtioBlk({
-      transport,
+      transport: blk.core,
       memory: platform.guestMemory,
       pages: platform.pages,
       chooseDma: (features) => this.#chooseDma(features, policy),
@@ -157,7 +158,7 @@ class ScenarioRun {
   }
 
   #chooseDma(features: bigint, policy: VirtioDmaPolicy): DmaOps {
-    const { dma, hook, guestMemory, pages, bouncePool } = this.#platform;
+    const { dma, hook, guestMemory, pages } = this.#platform;
     const hasAccessPlatform = hasFeature(features, VIRTIO_F_ACCESS_PLATFORM);
     const api = hasAccessPlatform ? dma : hook.dma;
     const decision = policy.vringUseDmaApi({
@@ -176,24 +177,16 @@ class ScenarioRun {
       dmaOps: ops.name,
       because: decision.useDmaApi ? `${decision.because}; ${api.because}` : decision.because,
     };
-    const isBounced =
-      decision.useDmaApi && bouncePool !== undefined && ops.name.includes('swiotlb');
+    const isBounced = decision.useDmaApi && api.isBounced;
     return watchDmaOps(ops, this.#given, isBounced);
   }
 
-  // The device can reach most when all of a request is mapped: at the kick.
-  #sampleAtKicks(blk: VirtioBlk): VirtioBlk['core'] {
-    const { core } = blk;
-    const notify = core.notifyQueue.bind(core);
-    core.notifyQueue = (index) => {
-      const now = this.#platform.reach(blk.space);
-      this.#reach = {
-        addressable: Math.max(this.#reach.addressable, now.addressable),
-        plaintext: Math.max(this.#reach.plaintext, now.plaintext),
-      };
-      notify(index);
+  #sampleReach(space: DmaSpace): void {
+    const now = this.#platform.reach(space);
+    this.#reach = {
+      addressable: Math.max(this.#reach.addressable, now.addressable),
+      plaintext: Math.max(this.#reach.plaintext, now.plaintext),
     };
-    return core;
   }
 
   #describeMachine(flag: boolean, diskSize: number): RunReport['machine'] {

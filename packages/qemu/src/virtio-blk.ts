@@ -70,6 +70,8 @@ export interface VirtioBlkOptions {
   readonly eventIdx?: boolean;
   /** QEMU's bounce buffer, one a process. */
   readonly bounce?: GlobalBounce;
+  /** Called before each kick is served, with the space that the device works in. */
+  readonly onKick?: (space: DmaSpace) => void;
   readonly tracer?: Tracer;
 }
 
@@ -85,6 +87,7 @@ export class VirtioBlk {
   readonly completed: number[] = [0, 0, 0];
   readonly #backend: BlockBackend;
   readonly #memory: GuestMemory;
+  readonly #onKick: ((space: DmaSpace) => void) | undefined;
   readonly #header: BlkHeader = { type: 0, ioprio: 0, sectorHi: 0, sectorLo: 0 };
   readonly #headerBytes = new Uint8Array(VIRTIO_BLK_HEADER_SIZE);
   readonly #copy = new Uint8Array(COPY_SIZE);
@@ -96,6 +99,7 @@ export class VirtioBlk {
     checkDiskSize(backend.size, 'virtio-blk');
     this.#backend = backend;
     this.#memory = memory;
+    this.#onKick = options.onKick;
     const { space, because } = chooseDmaSpace({
       iommuPlatform: options.iommuPlatform,
       systemMemory: options.systemMemory,
@@ -127,6 +131,7 @@ export class VirtioBlk {
 
   /** [qemu v7.2 hw/block/virtio-blk.c virtio_blk_handle_vq] */
   #handleOutput(queue: SplitDeviceQueue): void {
+    this.#onKick?.(this.space);
     const { tracer } = this.core;
     if (tracer.on) tracer.begin('device', 'blk_io', { vdev: this.core.id, n: 0 });
     const suppress = queue.isNotificationOn;
@@ -192,24 +197,25 @@ export class VirtioBlk {
     if (!isSafeHi(sectorHi) || range.bytes % SECTOR_SIZE !== 0) return VIRTIO_BLK_S_IOERR;
     const offset = joinNumber(sectorHi, sectorLo) * SECTOR_SIZE;
     if (offset + range.bytes > this.#backend.size) return VIRTIO_BLK_S_IOERR;
-    return this.#attempt(() => this.#transfer(element, range, offset, isWrite));
+    return this.#transfer(element, range, offset, isWrite);
   }
 
-  #transfer(element: VirtqueueElement, range: DataRange, offset: number, isWrite: boolean): void {
+  #transfer(element: VirtqueueElement, range: DataRange, offset: number, isWrite: boolean): number {
     for (let done = 0; done < range.bytes; done += COPY_SIZE) {
       const bytes = Math.min(COPY_SIZE, range.bytes - done);
       const part = this.#copy.subarray(0, bytes);
-      if (isWrite) {
-        this.#gather(element, { ...range, skip: range.skip + done, bytes });
-        this.#backend.write(offset + done, part);
-      } else {
-        this.#backend.read(offset + done, part);
-        this.#scatter(element, range, done, bytes);
-      }
+      if (isWrite) this.#gather(element, { ...range, skip: range.skip + done, bytes });
+      const status = this.#attempt(() => {
+        if (isWrite) this.#backend.write(offset + done, part);
+        else this.#backend.read(offset + done, part);
+      });
+      if (status !== VIRTIO_BLK_S_OK) return status;
+      if (!isWrite) this.#scatter(element, range, done, bytes);
     }
+    return VIRTIO_BLK_S_OK;
   }
 
-  // A backend that fails is an I/O error to the guest.
+  // A backend that fails is an I/O error to the guest; nothing else that fails may look like one.
   #attempt(action: () => void): number {
     try {
       action();

@@ -48,6 +48,7 @@ function buildArm64(options: PlatformOptions): Platform {
   const hasBusOffset = ranges.some(({ cpuStart, dmaStart }) => BigInt(cpuStart) !== dmaStart);
   const dma: DeviceDma = {
     ops: createDirectDmaOps({ memory, pages, ranges, cpu: () => 0 }),
+    isBounced: false,
     hasBusOffset,
     because: hasBusOffset
       ? 'dma-direct: physical addresses moved as dma-ranges says'

@@ -117,6 +117,7 @@ function buildPseries(options: PlatformOptions): Platform {
 function physicalDma(memory: GuestMemory, pages: GuestPages): Platform['dma'] {
   return {
     ops: createPhysicalDmaOps({ memory, pages }),
+    isBounced: false,
     hasBusOffset: false,
     because: 'physical addresses',
     steps: [],
