@@ -25,9 +25,8 @@ export {
   UV_UNSHARE_ALL_PAGES,
   UV_UNSHARE_PAGE,
 } from './params.js';
-export type { RtasReturns } from './rtas-ddw.js';
 export type { SpaprHypercallsOptions } from './spapr-hcalls.js';
 export { createSpaprHypercalls, SpaprHypercalls } from './spapr-hcalls.js';
-export type { HcallResult, Hypercalls, Ultracalls } from './types.js';
+export type { HcallResult, Hypercalls, Rtas, RtasReturns, Ultracalls } from './types.js';
 export type { UltravisorOptions } from './ultracalls.js';
 export { createUltravisor } from './ultracalls.js';

@@ -7,6 +7,7 @@ import {
   RTAS_OUT_PARAM_ERROR,
   RTAS_OUT_SUCCESS,
 } from './params.js';
+import type { RtasReturns } from './types.js';
 
 /** What a call works on. */
 export interface RtasContext {
@@ -21,9 +22,6 @@ export interface RtasArguments {
   /** Argument cell `index`, an unsigned 32-bit value. */
   arg(index: number): number;
 }
-
-/** The cells that the call wrote, from rets[0] (status) on; the others keep what they held. */
-export type RtasReturns = readonly number[];
 
 const PARAM_ERROR: RtasReturns = [RTAS_OUT_PARAM_ERROR];
 const HW_ERROR: RtasReturns = [RTAS_OUT_HW_ERROR];

@@ -16,14 +16,13 @@ import {
 } from './params.js';
 import {
   type RtasArguments,
-  type RtasReturns,
   rtasCreatePeDmaWindow,
   rtasQueryPeDmaWindow,
   rtasRemovePeDmaWindow,
   rtasResetPeDmaWindow,
 } from './rtas-ddw.js';
 import { hGetTce, hPutTce, hPutTceIndirect, hStuffTce } from './tce-hcalls.js';
-import type { HcallResult, Hypercalls } from './types.js';
+import type { HcallResult, Hypercalls, Rtas, RtasReturns } from './types.js';
 
 /** Options of {@link createSpaprHypercalls}. */
 export interface SpaprHypercallsOptions {
@@ -48,7 +47,7 @@ const RTAS_HANDLERS = new Map<number, typeof rtasQueryPeDmaWindow>([
 ]);
 
 /** The pseries hypervisor as QEMU implements it, for the calls that DMA needs. */
-export class SpaprHypercalls implements Hypercalls {
+export class SpaprHypercalls implements Hypercalls, Rtas {
   /** How often each opcode was called. */
   readonly counts: Map<number, number> = new Map();
   readonly #iommu: SpaprIommu;

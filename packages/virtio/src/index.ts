@@ -88,6 +88,7 @@ export {
   VIRTQ_USED_F_NO_NOTIFY,
   VIRTQUEUE_MAX_SIZE,
 } from './params.js';
+export type { MmioRegion, PciFunction, RegisterWidth } from './registers.js';
 export type { QueueOwner, SplitDeviceQueueOptions } from './split-device.js';
 export { SplitDeviceQueue } from './split-device.js';
 export type { SplitDriverQueue } from './split-driver.js';
