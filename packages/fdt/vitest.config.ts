@@ -1,0 +1,3 @@
+import { shared } from '../../.ci/vitest.shared.ts';
+
+export default shared;
