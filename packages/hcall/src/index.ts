@@ -25,8 +25,15 @@ export {
   UV_UNSHARE_ALL_PAGES,
   UV_UNSHARE_PAGE,
 } from './params.js';
-export type { SpaprHypercallsOptions } from './spapr-hcalls.js';
+export type { SpaprHypercallsOptions, TceHandler } from './spapr-hcalls.js';
 export { createSpaprHypercalls, SpaprHypercalls } from './spapr-hcalls.js';
+export type {
+  SavedMachine,
+  SpaprMachineOptions,
+  SpaprPhbConfig,
+  SpaprVioConfig,
+} from './spapr-machine.js';
+export { SpaprMachine } from './spapr-machine.js';
 export type { HcallResult, Hypercalls, Rtas, RtasReturns, Ultracalls } from './types.js';
 export type { UltravisorOptions } from './ultracalls.js';
 export { createUltravisor } from './ultracalls.js';

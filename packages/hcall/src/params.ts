@@ -33,8 +33,9 @@ export const RTAS_OUT_SUCCESS = 0;
 export const RTAS_OUT_HW_ERROR = -1;
 export const RTAS_OUT_PARAM_ERROR = -3;
 
-/** RTAS calls for dynamic DMA windows and their tokens. [qemu v7.2 include/hw/ppc/spapr.h] */
+/** RTAS calls for DMA windows and their tokens. [qemu v7.2 include/hw/ppc/spapr.h] */
 export const RTAS_TOKENS = {
+  'ibm,set-tce-bypass': 0x2010,
   'ibm,query-pe-dma-window': 0x2026,
   'ibm,create-pe-dma-window': 0x2027,
   'ibm,remove-pe-dma-window': 0x2028,

@@ -1,4 +1,4 @@
-/** The RTAS calls for dynamic DMA windows. [qemu v7.2 hw/ppc/spapr_rtas_ddw.c] */
+/** The RTAS calls for DMA windows. [qemu v7.2 hw/ppc/spapr_rtas_ddw.c, hw/ppc/spapr_vio.c] */
 import { hex, type Tracer } from '@pinhole/base';
 import { SPAPR_PCI_DMA_MAX_WINDOWS, type SpaprIommu, type SpaprPhb } from '@pinhole/tce';
 import {
@@ -68,8 +68,8 @@ export function rtasCreatePeDmaWindow(context: RtasContext, call: RtasArguments)
   const table = context.iommu.findTable(BigInt(liobn));
   // The number of entries is 32 bits wide in QEMU; a window too large for it does not open.
   const tableShift = windowShift - pageShift;
-  if (table === undefined || tableShift > 31) return HW_ERROR;
-  const busOffset = phb.activeWindows === 0 ? phb.dmaWindowAddress : phb.dma64WindowAddress;
+  if (table === undefined || tableShift > 31 || windowShift > 63) return HW_ERROR;
+  const busOffset = phb.nextWindowAddress;
   table.enable({ pageShift, busOffset, nbTable: 2 ** tableShift });
   if (context.tracer.on) {
     context.tracer.event('hypervisor', 'spapr_iommu_new_table', {
@@ -110,12 +110,33 @@ export function rtasRemovePeDmaWindow(context: RtasContext, call: RtasArguments)
   return [RTAS_OUT_SUCCESS];
 }
 
-/** reset(config_addr, BUID hi, BUID lo): only the default window, empty. */
+/**
+ * reset(config_addr, BUID hi, BUID lo): only the default window, empty. Where the bridge has the
+ * limited-address mode, a fourth argument of 1 enters it, and without one it is left.
+ * [linux v6.15 arch/powerpc/platforms/pseries/iommu.c limited_dma_window]
+ */
 export function rtasResetPeDmaWindow(context: RtasContext, call: RtasArguments): RtasReturns {
-  if (call.nargs !== 3 || call.nret !== 1) return PARAM_ERROR;
+  if (call.nret !== 1 || (call.nargs !== 3 && call.nargs !== 4)) return PARAM_ERROR;
   const phb = findDdwPhb(context, call);
   if (phb === undefined) return PARAM_ERROR;
+  if (call.nargs === 4 && !phb.hasLimitedAddressMode) return PARAM_ERROR;
+  // UNVERIFIED: that 0 asks for the usual mode and anything else is refused.
+  const mode = call.nargs === 4 ? call.arg(3) : 0;
+  if (mode > 1) return PARAM_ERROR;
   resetPhb(context, phb, call.arg(0));
+  phb.isLimited = mode === 1;
+  return [RTAS_OUT_SUCCESS];
+}
+
+/**
+ * set-tce-bypass(unit, enable) of a VIO device with a window. nret is not looked at.
+ * [qemu v7.2 hw/ppc/spapr_vio.c rtas_set_tce_bypass]
+ */
+export function rtasSetTceBypass(context: RtasContext, call: RtasArguments): RtasReturns {
+  if (call.nargs !== 2) return PARAM_ERROR;
+  const device = context.iommu.findVio(call.arg(0));
+  if (device?.table === undefined) return PARAM_ERROR;
+  device.setBypass(call.arg(1) !== 0);
   return [RTAS_OUT_SUCCESS];
 }
 

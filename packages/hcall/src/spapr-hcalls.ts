@@ -1,6 +1,7 @@
 import { hex, hi32, isSafeHi, joinNumber, lo32, NO_TRACE, type Tracer } from '@pinhole/base';
 import type { GuestMemory } from '@pinhole/memory';
 import type { SpaprIommu } from '@pinhole/tce';
+import { kvmHGetTce, kvmHPutTce, kvmHPutTceIndirect, kvmHStuffTce } from './kvm-tce-hcalls.js';
 import {
   H_FUNCTION,
   H_GET_TCE,
@@ -20,8 +21,16 @@ import {
   rtasQueryPeDmaWindow,
   rtasRemovePeDmaWindow,
   rtasResetPeDmaWindow,
+  rtasSetTceBypass,
 } from './rtas-ddw.js';
-import { hGetTce, hPutTce, hPutTceIndirect, hStuffTce } from './tce-hcalls.js';
+import {
+  createTceHcallContext,
+  hGetTce,
+  hPutTce,
+  hPutTceIndirect,
+  hStuffTce,
+  type TceHcallContext,
+} from './tce-hcalls.js';
 import type { HcallResult, Hypercalls, Rtas, RtasReturns } from './types.js';
 
 /** Options of {@link createSpaprHypercalls}. */
@@ -29,8 +38,16 @@ export interface SpaprHypercallsOptions {
   readonly iommu: SpaprIommu;
   /** Guest memory as the hypervisor sees it. */
   readonly memory: GuestMemory;
+  /**
+   * Who answers the TCE hypercalls: QEMU's user-space handlers (as under TCG), or KVM's in the host's
+   * kernel, which leave to QEMU what is too hard for them. Default: `qemu`.
+   */
+  readonly tceHandler?: TceHandler;
   readonly tracer?: Tracer;
 }
+
+/** See {@link SpaprHypercallsOptions}. */
+export type TceHandler = 'qemu' | 'kvm';
 
 const HANDLERS = new Map([
   [H_GET_TCE, hGetTce],
@@ -39,7 +56,15 @@ const HANDLERS = new Map([
   [H_PUT_TCE_INDIRECT, hPutTceIndirect],
 ]);
 
+const KVM_HANDLERS = new Map([
+  [H_GET_TCE, kvmHGetTce],
+  [H_PUT_TCE, kvmHPutTce],
+  [H_STUFF_TCE, kvmHStuffTce],
+  [H_PUT_TCE_INDIRECT, kvmHPutTceIndirect],
+]);
+
 const RTAS_HANDLERS = new Map<number, typeof rtasQueryPeDmaWindow>([
+  [RTAS_TOKENS['ibm,set-tce-bypass'], rtasSetTceBypass],
   [RTAS_TOKENS['ibm,query-pe-dma-window'], rtasQueryPeDmaWindow],
   [RTAS_TOKENS['ibm,create-pe-dma-window'], rtasCreatePeDmaWindow],
   [RTAS_TOKENS['ibm,remove-pe-dma-window'], rtasRemovePeDmaWindow],
@@ -53,11 +78,19 @@ export class SpaprHypercalls implements Hypercalls, Rtas {
   readonly #iommu: SpaprIommu;
   readonly #memory: GuestMemory;
   readonly #tracer: Tracer;
+  readonly #isKvm: boolean;
+  readonly #context: TceHcallContext;
 
   constructor(options: SpaprHypercallsOptions) {
     this.#iommu = options.iommu;
     this.#memory = options.memory;
     this.#tracer = options.tracer ?? NO_TRACE;
+    this.#isKvm = options.tceHandler === 'kvm';
+    this.#context = createTceHcallContext({
+      iommu: this.#iommu,
+      memory: this.#memory,
+      tracer: this.#tracer,
+    });
   }
 
   /** One hypercall. An unknown opcode answers H_FUNCTION. */
@@ -87,7 +120,11 @@ export class SpaprHypercalls implements Hypercalls, Rtas {
     if (opcode === KVMPPC_H_RTAS) return this.#hRtas(args[0] ?? 0n);
     const handler = HANDLERS.get(opcode);
     if (handler === undefined) return { ret: H_FUNCTION, out: [] };
-    return handler({ iommu: this.#iommu, memory: this.#memory, tracer: this.#tracer }, args);
+    if (this.#isKvm) {
+      const answer = KVM_HANDLERS.get(opcode)?.(this.#context, args);
+      if (answer !== undefined) return answer;
+    }
+    return handler(this.#context, args);
   }
 
   #rtas(token: number, call: RtasArguments): RtasReturns {

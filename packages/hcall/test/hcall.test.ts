@@ -1,6 +1,6 @@
 import { type TraceEvent, Tracer } from '@pinhole/base';
 import { createGuestMemory, PageOwnership } from '@pinhole/memory';
-import { SpaprIommu, SpaprPhb, TceTable } from '@pinhole/tce';
+import { SpaprIommu, SpaprPhb, SpaprVioDevice } from '@pinhole/tce';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
@@ -32,7 +32,9 @@ function setUp(options: { ddw?: boolean; dmaWindowSize?: number } = {}) {
   const events: TraceEvent[] = [];
   const memory = createGuestMemory({ regions: [{ base: 0, size: MIB }] });
   const phb = new SpaprPhb({ memory, dmaWindowSize: 16 * 4096, ...options });
-  const iommu = new SpaprIommu({ phbs: [phb], vio: [new TceTable(0x7100_0000)] });
+  const vio = new SpaprVioDevice({ reg: 0x7100_0000, memory });
+  vio.table?.disable();
+  const iommu = new SpaprIommu({ phbs: [phb], vio: [vio] });
   const tracer = new Tracer({ emit: (event) => events.push(event) });
   const hypercalls = createSpaprHypercalls({ iommu, memory, tracer });
   const call = (opcode: number, ...args: bigint[]) => hypercalls.call(opcode, args).ret;

@@ -4,7 +4,7 @@
  * [qemu v7.2 hw/ppc/spapr_iommu.c, hw/ppc/spapr_rtas_ddw.c]
  */
 import { type TraceEvent, Tracer } from '@pinhole/base';
-import { SpaprIommu, SpaprPhb, TceTable } from '@pinhole/tce';
+import { SpaprIommu, SpaprPhb, SpaprVioDevice, type TceTable } from '@pinhole/tce';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
@@ -26,8 +26,9 @@ function setUp() {
   const events: TraceEvent[] = [];
   const tracer = new Tracer({ emit: (event) => events.push(event) });
   const phb = new SpaprPhb({ memory, dmaWindowSize: 600 * 4096, dmaWindowAddress: 0x1000n });
-  const vio = new TceTable(Number(VIO));
-  vio.enable({ pageShift: 16, busOffset: 0xffff_0000n, nbTable: 9 });
+  const vio = new SpaprVioDevice({ reg: Number(VIO), memory });
+  vio.table?.disable();
+  vio.table?.enable({ pageShift: 16, busOffset: 0xffff_0000n, nbTable: 9 });
   const iommu = new SpaprIommu({ phbs: [phb], vio: [vio] });
   const hypercalls = createSpaprHypercalls({ iommu, memory, tracer });
   const model = new Reference();

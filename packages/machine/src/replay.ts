@@ -9,14 +9,12 @@ import {
   type SpaprHypercalls,
 } from '@pinhole/hcall';
 import { createGuestMemory } from '@pinhole/memory';
-import { isPciLiobn, SpaprIommu, SpaprPhb, type TceLookup, TceTable } from '@pinhole/tce';
+import { isPciLiobn, SpaprIommu, SpaprPhb, SpaprVioDevice, type TceLookup } from '@pinhole/tce';
 
 /** Host bridges that a machine can have. [qemu v7.2 include/hw/ppc/spapr.h SPAPR_MAX_PHBS] */
 const MAX_PHBS = 31;
 /** Where the model keeps the list of an indirect put; the log's list is not in the log. */
 const LIST_PAGE = 0x1_0000;
-/** A VIO device's window: 256 MiB of 4 KiB pages. [qemu v7.2 hw/ppc/spapr_vio.c] */
-const VIO_WINDOW_SIZE = 0x1000_0000;
 const MAX_VIO_TABLES = 1024;
 
 /** Options of {@link HypervisorReplay}. */
@@ -254,9 +252,7 @@ export class HypervisorReplay {
     } else if (table !== undefined) {
       table.clear();
     } else if (this.#vioTables < MAX_VIO_TABLES) {
-      const vio = new TceTable(pending.liobn);
-      vio.enable({ pageShift: 12, busOffset: 0n, nbTable: VIO_WINDOW_SIZE / 4096 });
-      this.#iommu.add(vio);
+      this.#iommu.addVio(new SpaprVioDevice({ reg: pending.liobn, memory: this.#memory }));
       this.#vioTables += 1;
     }
   }

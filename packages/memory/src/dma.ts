@@ -19,6 +19,8 @@ export const DmaStatus = {
   NO_PERMISSION: 2,
   /** A window translated the address to a guest-physical address that is no memory. */
   NOT_MEMORY: 3,
+  /** A write here is an interrupt (MSI), not data; nothing can be read. */
+  INTERRUPT: 4,
 } as const;
 export type DmaStatus = (typeof DmaStatus)[keyof typeof DmaStatus];
 

@@ -1,4 +1,5 @@
 /** Numbers of the pseries machine's IOMMU, as QEMU sets them. */
+import { TceError } from './errors.js';
 
 /** The device may read the page. [linux v6.1 arch/powerpc/include/asm/tce.h TCE_PCI_READ] */
 export const TCE_READ = 1;
@@ -22,6 +23,50 @@ export const SPAPR_PHB_DEFAULTS = {
 
 /** Page shift of the default window. [qemu v7.2 include/hw/ppc/spapr.h SPAPR_TCE_PAGE_SHIFT] */
 export const SPAPR_TCE_PAGE_SHIFT = 12;
+
+/** Where a device writes to interrupt: a page of the bus of each bridge. [qemu v7.2 include/hw/pci-host/spapr.h SPAPR_PCI_MSI_WINDOW] */
+export const SPAPR_PCI_MSI_WINDOW = 0x400_0000_0000n;
+/** Bytes of that page without KVM. [qemu v7.2 hw/ppc/spapr_pci.c spapr_phb_realize] */
+export const SPAPR_PCI_MSI_WINDOW_SIZE = 4096;
+
+/** A VIO device's window: 256 MiB of 4 KiB pages at 0. [qemu v7.2 hw/net/spapr_llan.c, hw/scsi/spapr_vscsi.c rtce_window_size] */
+export const SPAPR_VIO_WINDOW_SIZE = 0x1000_0000;
+
+/**
+ * Where the second window starts in the limited-address mode of LoPAR 2.13: 4 GiB, for devices that
+ * cannot put 2^59 on the bus. [linux v6.15 arch/powerpc/platforms/pseries/iommu.c limited_dma_window]
+ */
+export const LIMITED_ADDRESS_WINDOW = 0x1_0000_0000n;
+
+/** What the type of the machine decides for its host bridges. */
+export interface SpaprPhbDefaults {
+  readonly ddw: boolean;
+  /** As a set of shifts. */
+  readonly pageSizeMask: bigint;
+}
+
+/**
+ * The host bridges of a machine type: `pseries`, or `pseries-2.1` and later by version. Up to 2.6
+ * there are no dynamic windows, up to 4.1 no 2 MiB and 16 MiB pages.
+ * [qemu v7.2 hw/ppc/spapr.c spapr_machine_2_6_class_options, spapr_machine_4_1_class_options]
+ * @throws TceError `E_MACHINE_TYPE`.
+ */
+export function spaprMachineDefaults(machineType: string): SpaprPhbDefaults {
+  const version = /^pseries(?:-(\d{1,3})\.(\d{1,3})(?:-sxxm)?)?$/.exec(machineType);
+  if (version === null) {
+    throw new TceError(
+      'E_MACHINE_TYPE',
+      `expected a machine type such as pseries, pseries-7.2 or pseries-2.6, found "${machineType}"`,
+    );
+  }
+  const [, major, minor] = version;
+  const isUpTo = (limit: number): boolean =>
+    major !== undefined && Number(major) * 1000 + Number(minor) <= limit;
+  return {
+    ddw: !isUpTo(2006),
+    pageSizeMask: isUpTo(4001) ? 0x1_1000n : SPAPR_PHB_DEFAULTS.pageSizeMask,
+  };
+}
 
 /** The LIOBN of a host bridge's window. [qemu v7.2 include/hw/ppc/spapr.h SPAPR_PCI_LIOBN] */
 export function spaprPciLiobn(phbIndex: number, window: number): number {

@@ -1,30 +1,44 @@
 import { hex } from '@pinhole/base';
 import { TceError } from './errors.js';
+import { checkSaved, parseSavedIommu, type SavedIommu, type SavedTable } from './saved-state.js';
 import type { SpaprPhb } from './spapr-phb.js';
+import type { SpaprVioDevice } from './spapr-vio-device.js';
 import type { TceTable } from './tce-table.js';
 
-/** All TCE tables of a machine, by LIOBN, and its host bridges, by BUID. */
+/** Options of {@link SpaprIommu}. */
+export interface SpaprIommuOptions {
+  readonly phbs: readonly SpaprPhb[];
+  readonly vio?: readonly SpaprVioDevice[];
+}
+
+/** All TCE tables of a machine, by LIOBN; its host bridges, by BUID; its VIO devices, by `reg`. */
 export class SpaprIommu {
   readonly phbs: readonly SpaprPhb[];
+  readonly #vio: SpaprVioDevice[] = [];
   readonly #tables = new Map<number, TceTable>();
+  readonly #phbOf = new Map<TceTable, SpaprPhb>();
 
   /** @throws TceError `E_DUPLICATE_LIOBN`. */
-  constructor(options: { readonly phbs: readonly SpaprPhb[]; readonly vio?: readonly TceTable[] }) {
+  constructor(options: SpaprIommuOptions) {
     this.phbs = options.phbs;
-    for (const phb of options.phbs) for (const table of phb.tables) this.add(table);
-    for (const table of options.vio ?? []) this.add(table);
+    for (const phb of options.phbs) {
+      for (const table of phb.tables) {
+        this.#add(table);
+        this.#phbOf.set(table, phb);
+      }
+    }
+    for (const device of options.vio ?? []) this.addVio(device);
   }
 
-  /** Adds the table of a VIO device. @throws TceError `E_DUPLICATE_LIOBN`. */
-  add(table: TceTable): void {
-    if (this.#tables.has(table.liobn)) {
-      throw new TceError(
-        'E_DUPLICATE_LIOBN',
-        `expected one table per LIOBN, found two with ${hex(table.liobn)}`,
-        { details: { liobn: table.liobn } },
-      );
-    }
-    this.#tables.set(table.liobn, table);
+  get vio(): readonly SpaprVioDevice[] {
+    return this.#vio;
+  }
+
+  /** Adds a VIO device. @throws TceError `E_DUPLICATE_LIOBN`. */
+  addVio(device: SpaprVioDevice): void {
+    if (this.findVio(device.reg) !== undefined) throw duplicate(device.reg);
+    if (device.table !== undefined) this.#add(device.table);
+    this.#vio.push(device);
   }
 
   /**
@@ -35,12 +49,86 @@ export class SpaprIommu {
     return liobn > 0xffff_ffffn ? undefined : this.#tables.get(Number(liobn));
   }
 
+  /** The same for a LIOBN of 32 bits. */
+  tableAt(liobn: number): TceTable | undefined {
+    return this.#tables.get(liobn);
+  }
+
   findPhb(buid: bigint): SpaprPhb | undefined {
     return this.phbs.find((phb) => phb.buid === buid);
   }
 
+  findVio(reg: number): SpaprVioDevice | undefined {
+    return this.#vio.find((device) => device.reg === reg);
+  }
+
   /** The host bridge that a PCI window belongs to. */
   phbOf(table: TceTable): SpaprPhb | undefined {
-    return this.phbs.find((phb) => phb.tables.includes(table));
+    return this.#phbOf.get(table);
   }
+
+  /** As after a reset of the machine. */
+  reset(): void {
+    for (const phb of this.phbs) phb.reset();
+    for (const device of this.#vio) device.reset();
+  }
+
+  /** All state, as plain JSON. */
+  save(): SavedIommu {
+    return {
+      phbs: this.phbs.map((phb) => phb.save()),
+      vio: this.#vio.map((device) => device.save()),
+    };
+  }
+
+  /**
+   * Makes this IOMMU what was saved of one that was built alike. No notifier hears of it.
+   * @param value - what `save` gave, perhaps by way of a file: nothing in it is trusted.
+   * @throws TceError `E_SAVED_STATE`, before anything is changed.
+   */
+  restore(value: unknown): void {
+    const { phbs, vio } = parseSavedIommu(value);
+    const alike = (found: number, path: string, expected: number): void =>
+      checkSaved(found === expected, path, hex(expected), hex(found));
+    const alikeTable = (saved: SavedTable, path: string, table: TceTable): void =>
+      alike(saved.liobn, `${path}.liobn`, table.liobn);
+    alike(phbs.length, 'phbs.length', this.phbs.length);
+    alike(vio.length, 'vio.length', this.#vio.length);
+    phbs.forEach((saved, i) => {
+      const phb = this.phbs[i] as SpaprPhb;
+      const path = `phbs[${i}]`;
+      checkSaved(BigInt(saved.buid) === phb.buid, `${path}.buid`, hex(phb.buid), saved.buid);
+      alike(saved.tables.length, `${path}.tables.length`, phb.tables.length);
+      saved.tables.forEach((table, w) => {
+        alikeTable(table, `${path}.tables[${w}]`, phb.tables[w] as TceTable);
+      });
+    });
+    vio.forEach((saved, i) => {
+      const { reg, table } = this.#vio[i] as SpaprVioDevice;
+      const path = `vio[${i}]`;
+      alike(saved.reg, `${path}.reg`, reg);
+      const what = table === undefined ? 'no table' : 'a table';
+      checkSaved((saved.table === null) === (table === undefined), `${path}.table`, what, 'other');
+      if (saved.table !== null && table !== undefined) alikeTable(saved.table, path, table);
+    });
+    phbs.forEach((saved, i) => {
+      this.phbs[i]?.load(saved);
+    });
+    vio.forEach((saved, i) => {
+      this.#vio[i]?.load(saved);
+    });
+  }
+
+  #add(table: TceTable): void {
+    if (this.#tables.has(table.liobn)) throw duplicate(table.liobn);
+    this.#tables.set(table.liobn, table);
+  }
+}
+
+function duplicate(liobn: number): TceError {
+  return new TceError(
+    'E_DUPLICATE_LIOBN',
+    `expected one table per LIOBN, found two with ${hex(liobn)}`,
+    { details: { liobn } },
+  );
 }

@@ -1,15 +1,14 @@
 import {
-  type Gpa,
+  hex,
+  hi32,
   type Ioba,
-  isSafeHi,
-  joinNumber,
   joinU64,
   type Liobn,
+  lo32,
   NO_TRACE,
   type Tracer,
 } from '@pinhole/base';
 import {
-  bytesToHole,
   type DmaAccess,
   type DmaSpace,
   DmaStatus,
@@ -18,13 +17,21 @@ import {
 } from '@pinhole/memory';
 import { TceError } from './errors.js';
 import {
+  LIMITED_ADDRESS_WINDOW,
   SPAPR_PCI_DMA_MAX_WINDOWS,
+  SPAPR_PCI_MSI_WINDOW,
+  SPAPR_PCI_MSI_WINDOW_SIZE,
   SPAPR_PHB_DEFAULTS,
   SPAPR_TCE_PAGE_SHIFT,
   spaprPciLiobn,
   spaprPhbBuid,
 } from './params.js';
+import { loadTable, type SavedPhb, type SavedTable, saveTable } from './saved-state.js';
 import { type TceLookup, TceTable } from './tce-table.js';
+import { entryToMemory, traceTranslation } from './translate.js';
+
+const MSI_HI = hi32(SPAPR_PCI_MSI_WINDOW);
+const MSI_LO = lo32(SPAPR_PCI_MSI_WINDOW);
 
 /** Options of {@link SpaprPhb}; defaults are QEMU's. */
 export interface SpaprPhbOptions {
@@ -38,6 +45,10 @@ export interface SpaprPhbOptions {
   readonly ddw?: boolean;
   /** The page sizes that a window may have, as a set of shifts (QEMU's `pgsz`). */
   readonly pageSizeMask?: bigint;
+  /**
+   * The bridge has the limited-address mode of LoPAR 2.13, which QEMU does not. Default: no.
+   */
+  readonly limitedAddressMode?: boolean;
   /** What lies behind the translation, as the hypervisor sees it. */
   readonly memory: GuestMemory;
   readonly tracer?: Tracer;
@@ -55,7 +66,11 @@ export class SpaprPhb implements DmaSpace {
   readonly pageSizeMask: bigint;
   readonly dmaWindowAddress: Ioba;
   readonly dmaWindowSize: number;
+  /** Where a second window starts, but in the limited-address mode. */
   readonly dma64WindowAddress: Ioba;
+  readonly hasLimitedAddressMode: boolean;
+  /** Whether the bridge is in that mode now. */
+  isLimited = false;
   /** One table, or two with dynamic windows; window number = index. */
   readonly tables: readonly TceTable[];
   readonly #memory: GuestMemory;
@@ -73,6 +88,7 @@ export class SpaprPhb implements DmaSpace {
     this.dmaWindowAddress = options.dmaWindowAddress ?? SPAPR_PHB_DEFAULTS.dmaWindowAddress;
     this.dmaWindowSize = options.dmaWindowSize ?? SPAPR_PHB_DEFAULTS.dmaWindowSize;
     this.dma64WindowAddress = options.dma64WindowAddress ?? SPAPR_PHB_DEFAULTS.dma64WindowAddress;
+    this.hasLimitedAddressMode = options.limitedAddressMode ?? false;
     this.#memory = options.memory;
     this.#tracer = options.tracer ?? NO_TRACE;
     this.#checkDefaultWindow();
@@ -91,6 +107,15 @@ export class SpaprPhb implements DmaSpace {
     return this.tables.find((table) => !table.isEnabled)?.liobn;
   }
 
+  /**
+   * Where a window that is opened now starts: at the default window's place when none is open.
+   * [qemu v7.2 hw/ppc/spapr_rtas_ddw.c rtas_ibm_create_pe_dma_window]
+   */
+  get nextWindowAddress(): Ioba {
+    if (this.activeWindows === 0) return this.dmaWindowAddress;
+    return this.isLimited ? LIMITED_ADDRESS_WINDOW : this.dma64WindowAddress;
+  }
+
   /** How many translations the devices below asked for. */
   get translations(): number {
     return this.tables.reduce((count, table) => count + table.translations, 0);
@@ -98,6 +123,7 @@ export class SpaprPhb implements DmaSpace {
 
   /** Closes all windows and opens the default one, empty. [qemu v7.2 hw/ppc/spapr_pci.c spapr_phb_dma_reset] */
   reset(): void {
+    this.isLimited = false;
     for (const table of this.tables) table.disable();
     const table = this.tables[0] as TceTable;
     table.enable({
@@ -123,28 +149,14 @@ export class SpaprPhb implements DmaSpace {
     out: Translation,
   ): DmaStatus {
     const table = this.#tableAt(hi, lo);
-    if (table === undefined) return DmaStatus.NOTHING_THERE;
-    const found = this.#lookup;
-    table.lookup(this.#relative.hi, this.#relative.lo, found);
-    if (this.#tracer.on) this.#traceTranslation(table, found);
-    // TCE bit 0 lets a device read, bit 1 write: the values of DmaAccess.
-    if ((found.perm & access) === 0) return DmaStatus.NO_PERMISSION;
-    const gpa: Gpa = joinNumber(found.hi, found.lo);
-    if (!isSafeHi(found.hi)) return DmaStatus.NOT_MEMORY;
-    const { pageSize } = table;
-    const offset = table.pageShift < 32 ? found.lo & (pageSize - 1) : gpa % pageSize;
-    const inPage = Math.min(length, pageSize - offset);
-    if (this.#memory.isBacked(gpa, inPage)) {
-      out.gpa = gpa;
-      out.length = inPage;
-      return DmaStatus.OK;
+    if (table === undefined) {
+      return isMsiWindow(hi, lo) ? DmaStatus.INTERRUPT : DmaStatus.NOTHING_THERE;
     }
-    // Memory can begin or end inside of a large page.
-    const inMemory = bytesToHole(this.#memory, gpa);
-    if (inMemory === 0) return DmaStatus.NOT_MEMORY;
-    out.gpa = gpa;
-    out.length = inMemory;
-    return DmaStatus.OK;
+    const found = this.#lookup;
+    const { hi: relativeHi, lo: relativeLo } = this.#relative;
+    table.lookup(relativeHi, relativeLo, found);
+    if (this.#tracer.on) traceTranslation(this.#tracer, table, relativeHi, relativeLo, found);
+    return entryToMemory(table, found, this.#memory, length, access, out);
   }
 
   covers(hi: number, lo: number, length: number): boolean {
@@ -163,23 +175,29 @@ export class SpaprPhb implements DmaSpace {
     }
   }
 
+  /** What a save must keep. */
+  save(): SavedPhb {
+    return {
+      buid: hex(this.buid),
+      isLimited: this.isLimited,
+      tables: this.tables.map(saveTable),
+    };
+  }
+
+  /** Makes the bridge what was saved; `SpaprIommu.restore` has checked that it fits. */
+  load(saved: SavedPhb): void {
+    this.isLimited = saved.isLimited;
+    this.tables.forEach((table, i) => {
+      loadTable(table, saved.tables[i] as SavedTable);
+    });
+  }
+
   // The window that reaches a bus address; leaves the relative address in #relative.
   #tableAt(hi: number, lo: number): TceTable | undefined {
     for (const table of this.tables) {
       if (table.reaches(hi, lo, this.#relative)) return table;
     }
     return undefined;
-  }
-
-  #traceTranslation(table: TceTable, found: TceLookup): void {
-    const pageMask = (1n << BigInt(table.pageShift)) - 1n;
-    this.#tracer.event('hypervisor', 'spapr_iommu_xlate', {
-      liobn: BigInt(table.liobn),
-      ioba: joinU64(this.#relative.hi, this.#relative.lo),
-      tce: joinU64(found.hi, found.lo) & ~pageMask,
-      perm: found.perm,
-      pgsize: Number(pageMask & 0xffff_ffffn),
-    });
   }
 
   #checkDefaultWindow(): void {
@@ -199,4 +217,8 @@ export class SpaprPhb implements DmaSpace {
       { details: { dmaWindowSize: size, dmaWindowAddress: this.dmaWindowAddress } },
     );
   }
+}
+
+function isMsiWindow(hi: number, lo: number): boolean {
+  return hi === MSI_HI && lo >= MSI_LO && lo < MSI_LO + SPAPR_PCI_MSI_WINDOW_SIZE;
 }

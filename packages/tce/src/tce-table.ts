@@ -8,36 +8,13 @@ import {
   lo32,
   type Tce,
 } from '@pinhole/base';
+import { TceError } from './errors.js';
+import { NotifierList, type TceNotifier, tceEvent } from './notifiers.js';
 import { TCE_READ, TCE_WRITE } from './params.js';
+import { TceStore } from './tce-store.js';
 
-/** Entries are held in pieces of this many. */
-const CHUNK_SHIFT = 12;
-const CHUNK = 1 << CHUNK_SHIFT;
 const TWO_32 = 0x1_0000_0000;
-
-interface Chunk {
-  /** Two words an entry: upper half, lower half. */
-  readonly words: Uint32Array;
-  /** How many entries grant any permission. */
-  live: number;
-  /** One uniform chunk can stand in many places until one of them is written. */
-  isShared: boolean;
-}
-
-/** A change of one entry, as IOMMU notifiers see it. [qemu v7.2 hw/ppc/spapr_iommu.c put_tce_emu] */
-export interface TceEvent {
-  readonly liobn: Liobn;
-  /** MAP when the entry grants any permission, else UNMAP. */
-  readonly type: 'MAP' | 'UNMAP';
-  /** Page-aligned, relative to the start of the window. */
-  readonly iova: bigint;
-  /** The page's real address; meaningful for MAP. */
-  readonly translatedAddr: bigint;
-  /** Page size minus one. */
-  readonly addrMask: bigint;
-  /** Bits 0 (read) and 1 (write). */
-  readonly perm: number;
-}
+const PERM = TCE_READ | TCE_WRITE;
 
 /** What `TceTable.lookup` fills in. */
 export interface TceLookup extends HiLo {
@@ -68,8 +45,7 @@ export class TceTable {
   translations = 0;
   /** Rises with each change of the table: who remembers what it held can tell whether it still does. */
   changes = 0;
-  #chunks: (Chunk | undefined)[] = [];
-  #live = 0;
+  #store: TceStore | undefined;
   #peakLive = 0;
   #busHi = 0;
   #busLo = 0;
@@ -77,7 +53,8 @@ export class TceTable {
   // since a power is dearer than all the rest of a translation.
   #pagesPerHi = 0;
   #offsetMask = 0;
-  readonly #listeners: ((event: TceEvent) => void)[] = [];
+  readonly #notifiers = new NotifierList();
+  readonly #entry: HiLo = { hi: 0, lo: 0 };
 
   constructor(liobn: Liobn) {
     this.liobn = liobn;
@@ -89,7 +66,7 @@ export class TceTable {
 
   /** How many entries grant a permission now. */
   get live(): number {
-    return this.#live;
+    return this.#store?.live ?? 0;
   }
 
   /** The most that `live` ever was. */
@@ -119,84 +96,121 @@ export class TceTable {
   }
 
   /**
-   * Closes the window and forgets its entries. The default-window flag stays.
-   * [qemu v7.2 hw/ppc/spapr_iommu.c spapr_tce_table_disable]
+   * Closes the window and forgets its entries and its notifiers, without a word to those. The
+   * default-window flag stays. [qemu v7.2 hw/ppc/spapr_iommu.c spapr_tce_table_disable]
    */
   disable(): void {
     this.clear();
+    this.#notifiers.clear();
     this.pageShift = 0;
     this.pageSize = 0;
     this.busOffset = 0n;
+    this.#busHi = 0;
+    this.#busLo = 0;
+    this.#offsetMask = 0;
     this.nbTable = 0;
   }
 
   /** Zeroes every entry, without notifying. [qemu v7.2 hw/ppc/spapr_iommu.c spapr_tce_reset] */
   clear(): void {
     this.changes += 1;
-    this.#chunks = [];
-    this.#live = 0;
+    this.#store = undefined;
   }
 
-  /** Calls `listener` for each entry that is written, in order, valid or not. */
-  onChange(listener: (event: TceEvent) => void): void {
-    this.#listeners.push(listener);
+  /**
+   * Registers a notifier, which hears of each entry that is written until the window closes.
+   * @returns a function that takes it back.
+   * @throws TceError `E_NOTIFIER` when the window is closed, or the range is none or cuts a page.
+   */
+  addNotifier(notifier: TceNotifier): () => void {
+    if (!this.isEnabled) {
+      throw new TceError('E_NOTIFIER', 'expected an open window to listen to, found it closed');
+    }
+    return this.#notifiers.add(notifier, this.pageSize);
+  }
+
+  /**
+   * Tells a notifier of every entry that grants a permission, in ascending order, as a MAP: how one
+   * that comes late learns what is mapped. [qemu v7.2 hw/ppc/spapr_iommu.c spapr_tce_replay]
+   */
+  replay(notifier: TceNotifier): void {
+    this.#store?.forEach((index, hi, lo) => {
+      if ((lo & PERM) !== 0) notifier.notify(tceEvent(this, index, hi, lo));
+    });
   }
 
   /** The entry that holds a bus address, or -1 when the window does not reach there. */
   indexOf(ioba: Ioba): number {
-    const index = BigInt.asUintN(64, ioba - this.busOffset) >> BigInt(this.pageShift);
-    return index < BigInt(this.nbTable) ? Number(index) : -1;
+    const borrow = lo32(ioba) < this.#busLo ? 1 : 0;
+    return this.#indexAt(
+      (hi32(ioba) - this.#busHi - borrow) >>> 0,
+      (lo32(ioba) - this.#busLo) >>> 0,
+    );
   }
 
   /**
-   * Stores an entry as it is: its value is not checked, as in the real thing.
+   * As `indexOf`, but of the page that the address `hi`:`lo` lies in: hypercalls truncate to pages
+   * first, which matters where the window does not start at a multiple of its page size.
+   */
+  indexOfPage(hi: number, lo: number): number {
+    let pageHi = hi;
+    let pageLo = 0;
+    if (this.pageShift < 32) pageLo = (lo & ~this.#offsetMask) >>> 0;
+    else pageHi -= hi % 2 ** (this.pageShift - 32);
+    const borrow = pageLo < this.#busLo ? 1 : 0;
+    return this.#indexAt((pageHi - this.#busHi - borrow) >>> 0, (pageLo - this.#busLo) >>> 0);
+  }
+
+  /**
+   * Stores an entry as it is: its value is not checked, as in the real thing. Then notifies.
    * @param index - below `nbTable`; the caller has checked with `indexOf`.
    */
   put(index: number, tce: Tce): void {
+    this.putHalves(index, hi32(tce), lo32(tce));
+  }
+
+  /** As `put`, from the halves of the entry. */
+  putHalves(index: number, hi: number, lo: number): void {
+    this.storeHalves(index, hi, lo);
+    if (this.#notifiers.size > 0) this.#notifiers.notify(tceEvent(this, index, hi, lo));
+  }
+
+  /** As `putHalves`, but no notifier hears of it: KVM's handlers write past QEMU. */
+  storeHalves(index: number, hi: number, lo: number): void {
     invariant(index >= 0 && index < this.nbTable, 'TceTable: index inside the table');
     this.changes += 1;
-    const chunk = this.#writable(index >>> CHUNK_SHIFT);
-    const at = (index & (CHUNK - 1)) * 2;
-    const lo = lo32(tce);
-    const wasLive = ((chunk.words[at + 1] as number) & 3) !== 0 ? 1 : 0;
-    const delta = ((lo & 3) !== 0 ? 1 : 0) - wasLive;
-    chunk.words[at] = hi32(tce);
-    chunk.words[at + 1] = lo;
-    chunk.live += delta;
-    this.#addLive(delta);
-    if (this.#listeners.length > 0) this.#notify(index, tce);
+    const store = this.#writable();
+    store.set(index, hi, lo);
+    if (store.live > this.#peakLive) this.#peakLive = store.live;
   }
 
   /** The raw 64-bit entry. */
   get(index: number): Tce {
     invariant(index >= 0 && index < this.nbTable, 'TceTable: index inside the table');
-    const chunk = this.#chunks[index >>> CHUNK_SHIFT];
-    if (chunk === undefined) return 0n;
-    const at = (index & (CHUNK - 1)) * 2;
-    return joinU64(chunk.words[at] as number, chunk.words[at + 1] as number);
+    if (this.#store === undefined) return 0n;
+    this.#store.get(index, this.#entry);
+    return joinU64(this.#entry.hi, this.#entry.lo);
   }
 
-  /** Stores the same entry `count` times from `index` on; whole chunks at once when unobserved. */
+  /**
+   * Stores the same entry `count` times from `index` on; notifies of each, in ascending order.
+   * Whole pieces of the table at once when there is nobody to tell.
+   */
   fill(index: number, count: number, tce: Tce): void {
+    const hi = hi32(tce);
+    const lo = lo32(tce);
+    if (this.#notifiers.size === 0) this.fillSilently(index, count, hi, lo);
+    else for (let i = 0; i < count; i += 1) this.putHalves(index + i, hi, lo);
+  }
+
+  /** As `fill`, from the halves of the entry, but no notifier hears of it. */
+  fillSilently(index: number, count: number, hi: number, lo: number): void {
     invariant(index >= 0 && index + count <= this.nbTable, 'TceTable: range inside the table');
     this.changes += 1;
-    const end = index + count;
-    let uniform: Chunk | undefined;
-    for (let at = index; at < end; ) {
-      const isWholeChunk = (at & (CHUNK - 1)) === 0 && at + CHUNK <= end;
-      const number = at >>> CHUNK_SHIFT;
-      if (tce === 0n && this.#chunks[number] === undefined && this.#listeners.length === 0) {
-        at = Math.min(end, (number + 1) * CHUNK);
-      } else if (isWholeChunk && this.#listeners.length === 0) {
-        uniform ??= uniformChunk(tce);
-        this.#addLive((uniform?.live ?? 0) - (this.#chunks[number]?.live ?? 0));
-        this.#chunks[number] = uniform;
-        at += CHUNK;
-      } else {
-        this.put(at, tce);
-        at += 1;
-      }
-    }
+    if (this.#store === undefined && hi === 0 && lo === 0) return;
+    const store = this.#writable();
+    store.fill(index, count, hi, lo);
+    if (store.live > this.#peakLive) this.#peakLive = store.live;
   }
 
   /**
@@ -206,27 +220,27 @@ export class TceTable {
    * @param hi, lo - halves of the address relative to the start of the window.
    */
   lookup(hi: number, lo: number, out: TceLookup): void {
-    const shift = this.pageShift;
-    const index = shift < 32 ? hi * this.#pagesPerHi + (lo >>> shift) : hi >>> (shift - 32);
+    const index = this.#indexAt(hi, lo);
     this.translations += 1;
-    if (index >= this.nbTable) {
+    if (index < 0) {
       out.hi = 0;
       out.lo = 0;
       out.perm = 0;
       return;
     }
-    const chunk = this.#chunks[index >>> CHUNK_SHIFT];
-    const at = (index & (CHUNK - 1)) * 2;
-    const tceHi = chunk === undefined ? 0 : (chunk.words[at] as number);
-    const tceLo = chunk === undefined ? 0 : (chunk.words[at + 1] as number);
-    out.perm = tceLo & (TCE_READ | TCE_WRITE);
-    if (shift < 32) {
-      const offsetMask = this.#offsetMask;
-      out.hi = tceHi;
-      out.lo = ((tceLo & ~offsetMask) | (lo & offsetMask)) >>> 0;
+    if (this.#store === undefined) {
+      out.hi = 0;
+      out.lo = 0;
     } else {
-      const offsetMask = 2 ** (shift - 32) - 1;
-      out.hi = ((tceHi & ~offsetMask) | (hi & offsetMask)) >>> 0;
+      this.#store.get(index, out);
+    }
+    out.perm = out.lo & PERM;
+    if (this.pageShift < 32) {
+      const offsetMask = this.#offsetMask;
+      out.lo = ((out.lo & ~offsetMask) | (lo & offsetMask)) >>> 0;
+    } else {
+      const offsetMask = 2 ** (this.pageShift - 32) - 1;
+      out.hi = ((out.hi & ~offsetMask) | (hi & offsetMask)) >>> 0;
       out.lo = lo;
     }
   }
@@ -238,66 +252,30 @@ export class TceTable {
     out.lo = (lo - this.#busLo) >>> 0;
     out.hi = (hi - this.#busHi - borrow) >>> 0;
     if (hi < this.#busHi + borrow) return false;
-    const shift = this.pageShift;
-    const index =
-      shift < 32 ? out.hi * this.#pagesPerHi + (out.lo >>> shift) : out.hi >>> (shift - 32);
-    return index < this.nbTable;
+    return this.#indexAt(out.hi, out.lo) >= 0;
   }
 
   /** Visits every entry that grants a permission, in ascending order. */
   forEachLive(visit: (index: number, tce: Tce) => void): void {
-    this.#chunks.forEach((chunk, number) => {
-      if (chunk === undefined || chunk.live === 0) return;
-      for (let i = 0; i < CHUNK; i += 1) {
-        const lo = chunk.words[i * 2 + 1] as number;
-        if ((lo & 3) !== 0) {
-          visit(number * CHUNK + i, joinU64(chunk.words[i * 2] as number, lo));
-        }
-      }
+    this.#store?.forEach((index, hi, lo) => {
+      if ((lo & PERM) !== 0) visit(index, joinU64(hi, lo));
     });
   }
 
-  #addLive(delta: number): void {
-    this.#live += delta;
-    if (this.#live > this.#peakLive) this.#peakLive = this.#live;
+  /** Visits every entry that is not zero, in ascending order. */
+  forEachEntry(visit: (index: number, hi: number, lo: number) => void): void {
+    this.#store?.forEach(visit);
   }
 
-  #writable(number: number): Chunk {
-    const chunk = this.#chunks[number];
-    if (chunk !== undefined && !chunk.isShared) return chunk;
-    const own: Chunk = {
-      words: chunk === undefined ? new Uint32Array(CHUNK * 2) : chunk.words.slice(),
-      live: chunk?.live ?? 0,
-      isShared: false,
-    };
-    this.#chunks[number] = own;
-    return own;
+  // The entry for a relative address, or -1.
+  #indexAt(hi: number, lo: number): number {
+    const shift = this.pageShift;
+    const index = shift < 32 ? hi * this.#pagesPerHi + (lo >>> shift) : hi >>> (shift - 32);
+    return index < this.nbTable ? index : -1;
   }
 
-  #notify(index: number, tce: Tce): void {
-    const pageMask = (1n << BigInt(this.pageShift)) - 1n;
-    const perm = Number(tce & 3n);
-    const event: TceEvent = {
-      liobn: this.liobn,
-      type: perm === 0 ? 'UNMAP' : 'MAP',
-      iova: BigInt(index) << BigInt(this.pageShift),
-      translatedAddr: tce & ~pageMask,
-      addrMask: pageMask,
-      perm,
-    };
-    for (const listener of this.#listeners) listener(event);
+  #writable(): TceStore {
+    this.#store ??= new TceStore(this.nbTable);
+    return this.#store;
   }
-}
-
-// A chunk of one value that stands wherever it is needed; all-zero needs none.
-function uniformChunk(tce: Tce): Chunk | undefined {
-  if (tce === 0n) return undefined;
-  const words = new Uint32Array(CHUNK * 2);
-  const hi = hi32(tce);
-  const lo = lo32(tce);
-  for (let i = 0; i < CHUNK * 2; i += 2) {
-    words[i] = hi;
-    words[i + 1] = lo;
-  }
-  return { words, live: (lo & 3) !== 0 ? CHUNK : 0, isShared: true };
 }

@@ -8,6 +8,7 @@ import {
   SPAPR_PHB_DEFAULTS,
   SpaprIommu,
   SpaprPhb,
+  SpaprVioDevice,
   spaprPciLiobn,
   spaprPhbBuid,
   TceTable,
@@ -234,14 +235,14 @@ describe('numbers', () => {
   });
 
   test('name one table each: a second with the same number is refused, and changes nothing', () => {
-    const vio = new TceTable(0x7100_0000);
+    const vio = new SpaprVioDevice({ reg: 0x7100_0000, memory });
     const iommu = new SpaprIommu({ phbs: [new SpaprPhb({ memory })], vio: [vio] });
     const refused = expect.objectContaining({
       code: 'E_DUPLICATE_LIOBN',
       details: { liobn: 0x7100_0000 },
     });
-    expect(() => iommu.add(new TceTable(0x7100_0000))).toThrow(refused);
-    expect(iommu.findTable(0x7100_0000n)).toBe(vio);
+    expect(() => iommu.addVio(new SpaprVioDevice({ reg: 0x7100_0000, memory }))).toThrow(refused);
+    expect(iommu.findTable(0x7100_0000n)).toBe(vio.table);
     const phbs = [new SpaprPhb({ memory }), new SpaprPhb({ memory })];
     expect(() => new SpaprIommu({ phbs })).toThrow(/two with 0x80000000/);
   });

@@ -145,7 +145,7 @@ describe('what listeners hear', () => {
           const table = new TceTable(9);
           table.enable({ pageShift, busOffset: 2n ** 59n, nbTable: 5041 });
           const heard: TceEvent[][] = [[], []];
-          for (const events of heard) table.onChange((event) => events.push(event));
+          for (const events of heard) table.addNotifier({ notify: (event) => events.push(event) });
           for (const [index, count, entry] of fills) table.fill(index, count, entry);
           table.clear();
           table.disable();
@@ -171,7 +171,7 @@ describe('what listeners hear', () => {
     const table = new TceTable(1);
     table.enable({ pageShift: 12, busOffset: 0n, nbTable: 4 });
     const seen: bigint[] = [];
-    table.onChange(({ iova }) => seen.push(table.get(Number(iova >> 12n))));
+    table.addNotifier({ notify: ({ iova }) => seen.push(table.get(Number(iova >> 12n))) });
     table.put(1, 0x5003n);
     table.fill(2, 2, 0x6001n);
     expect(seen).toEqual([0x5003n, 0x6001n, 0x6001n]);

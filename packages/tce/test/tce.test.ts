@@ -2,7 +2,14 @@ import { type TraceEvent, Tracer } from '@pinhole/base';
 import { createGuestMemory, DmaAccess, DmaStatus } from '@pinhole/memory';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { SpaprIommu, SpaprPhb, TceError, type TceEvent, TceTable } from '../src/index.js';
+import {
+  SpaprIommu,
+  SpaprPhb,
+  SpaprVioDevice,
+  TceError,
+  type TceEvent,
+  TceTable,
+} from '../src/index.js';
 
 const GIB = 2 ** 30;
 const WINDOW_2 = 0x0800_0000_0000_0000n;
@@ -101,7 +108,7 @@ describe('TceTable', () => {
     const table = new TceTable(7);
     table.enable({ pageShift: 16, busOffset: WINDOW_2, nbTable: 10_000 });
     const events: TceEvent[] = [];
-    table.onChange((event) => events.push(event));
+    table.addNotifier({ notify: (event) => events.push(event) });
     table.put(2, 0x1_2345_6001n);
     table.fill(0, 3, 0n);
     expect(events).toEqual([
@@ -214,11 +221,13 @@ describe('SpaprPhb', () => {
 
 test('SpaprIommu finds tables by 32-bit LIOBNs and bridges by BUID', () => {
   const phbs = [new SpaprPhb({ memory }), new SpaprPhb({ memory, index: 1 })];
-  const iommu = new SpaprIommu({ phbs, vio: [new TceTable(0x7100_0000)] });
+  const iommu = new SpaprIommu({ phbs, vio: [new SpaprVioDevice({ reg: 0x7100_0000, memory })] });
   expect(iommu.findTable(0x8000_0101n)).toBe(phbs[1]?.tables[1]);
   expect(iommu.findTable(0x7100_0000n)?.liobn).toBe(0x7100_0000);
   expect(iommu.findTable(0x1_8000_0000n)).toBeUndefined();
   expect(iommu.findPhb(0x0800_0000_2000_0001n)).toBe(phbs[1]);
   expect(iommu.phbOf(phbs[1]?.tables[0] as TceTable)).toBe(phbs[1]);
-  expect(() => iommu.add(new TceTable(0x8000_0000))).toThrow(/E_DUPLICATE|one table per LIOBN/);
+  expect(() => iommu.addVio(new SpaprVioDevice({ reg: 0x8000_0000, memory }))).toThrow(
+    /E_DUPLICATE|one table per LIOBN/,
+  );
 });

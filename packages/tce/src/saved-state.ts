@@ -1,0 +1,205 @@
+/**
+ * The IOMMU's state as JSON: what QEMU's migration stream has of it, and nothing derived.
+ * [qemu v7.2 hw/ppc/spapr_iommu.c vmstate_spapr_tce_table]
+ */
+import { hex, hi32, joinU64, lo32 } from '@pinhole/base';
+import { TceError } from './errors.js';
+import type { TceTable } from './tce-table.js';
+
+/**
+ * Entries that follow each other: the first one's index, how many, the first one's value, and by how
+ * much each differs from the one before (modulo 2^64). 64-bit values are `0x...` strings.
+ */
+export type SavedEntries = readonly [index: number, count: number, tce: string, step: string];
+
+/** One table. A closed window has `nbTable` 0 and no entries. */
+export interface SavedTable {
+  readonly liobn: number;
+  readonly pageShift: number;
+  readonly busOffset: string;
+  readonly nbTable: number;
+  readonly isDefaultWindow: boolean;
+  /** Ascending; what is not listed is zero. */
+  readonly entries: readonly SavedEntries[];
+}
+
+/** One PCI host bridge. */
+export interface SavedPhb {
+  readonly buid: string;
+  readonly isLimited: boolean;
+  readonly tables: readonly SavedTable[];
+}
+
+/** One VIO device; `table` is null where it has no window. */
+export interface SavedVioDevice {
+  readonly reg: number;
+  readonly bypass: boolean;
+  readonly table: SavedTable | null;
+}
+
+/** All of a machine's. */
+export interface SavedIommu {
+  readonly phbs: readonly SavedPhb[];
+  readonly vio: readonly SavedVioDevice[];
+}
+
+/** A file may describe no more entries that differ from each other than this (1 GiB of them). */
+const MAX_STEPPED = 2 ** 27;
+
+/** Writes a table down. */
+export function saveTable(table: TceTable): SavedTable {
+  const entries: SavedEntries[] = [];
+  let [first, count, start, step, last] = [0, 0, 0n, 0n, 0n];
+  const settle = (): void => {
+    if (count > 0) entries.push([first, count, hex(start), hex(count === 1 ? 0n : step)]);
+  };
+  table.forEachEntry((index, hi, lo) => {
+    const tce = joinU64(hi, lo);
+    const delta = BigInt.asUintN(64, tce - last);
+    if (index === first + count && count > 0 && (count === 1 || delta === step)) {
+      step = delta;
+      count += 1;
+    } else {
+      settle();
+      [first, count, start] = [index, 1, tce];
+    }
+    last = tce;
+  });
+  settle();
+  return {
+    liobn: table.liobn,
+    pageShift: table.pageShift,
+    busOffset: hex(table.busOffset),
+    nbTable: table.nbTable,
+    isDefaultWindow: table.isDefaultWindow,
+    entries,
+  };
+}
+
+/** Makes a table what was saved. No notifier hears of it; they stay where the window stays. */
+export function loadTable(table: TceTable, saved: SavedTable): void {
+  const { pageShift, nbTable } = saved;
+  const busOffset = BigInt(saved.busOffset);
+  const isSameWindow =
+    table.pageShift === pageShift && table.busOffset === busOffset && table.nbTable === nbTable;
+  if (isSameWindow) table.clear();
+  else {
+    table.disable();
+    if (nbTable > 0) table.enable({ pageShift, busOffset, nbTable });
+  }
+  table.isDefaultWindow = saved.isDefaultWindow;
+  for (const [index, count, tce, step] of saved.entries) {
+    const start = BigInt(tce);
+    const by = BigInt(step);
+    if (by === 0n) table.fillSilently(index, count, hi32(start), lo32(start));
+    else {
+      for (let i = 0; i < count; i += 1) {
+        const value = BigInt.asUintN(64, start + BigInt(i) * by);
+        table.storeHalves(index + i, hi32(value), lo32(value));
+      }
+    }
+  }
+}
+
+/**
+ * Reads a saved IOMMU and checks all of it.
+ * @throws TceError `E_SAVED_STATE`: which part, what was expected, what was found.
+ */
+export function parseSavedIommu(value: unknown): SavedIommu {
+  const { phbs, vio } = object(value, 'iommu');
+  return {
+    phbs: array(phbs, 'phbs').map((phb, i) => parsePhb(phb, `phbs[${i}]`)),
+    vio: array(vio, 'vio').map((device, i) => parseVio(device, `vio[${i}]`)),
+  };
+}
+
+/** @throws TceError `E_SAVED_STATE` unless `isRight`. */
+export function checkSaved(
+  isRight: boolean,
+  path: string,
+  expected: string,
+  found: unknown,
+): asserts isRight {
+  if (isRight) return;
+  const shown = typeof found === 'object' && found !== null ? 'something else' : String(found);
+  throw new TceError(
+    'E_SAVED_STATE',
+    `saved state: ${path}: expected ${expected}, found ${shown.slice(0, 60)}`,
+    { details: { path } },
+  );
+}
+
+function parsePhb(value: unknown, path: string): SavedPhb {
+  const { buid, isLimited, tables } = object(value, path);
+  return {
+    buid: u64(buid, `${path}.buid`),
+    isLimited: boolean(isLimited, `${path}.isLimited`),
+    tables: array(tables, `${path}.tables`).map((table, i) =>
+      parseTable(table, `${path}.tables[${i}]`),
+    ),
+  };
+}
+
+function parseVio(value: unknown, path: string): SavedVioDevice {
+  const { reg, bypass, table } = object(value, path);
+  return {
+    reg: integer(reg, `${path}.reg`, 0, 0xffff_ffff),
+    bypass: boolean(bypass, `${path}.bypass`),
+    table: table === null ? null : parseTable(table, `${path}.table`),
+  };
+}
+
+function parseTable(value: unknown, path: string): SavedTable {
+  const table = object(value, path);
+  const nbTable = integer(table.nbTable, `${path}.nbTable`, 0, 0xffff_ffff);
+  const isOpen = nbTable > 0;
+  let end = 0;
+  let stepped = 0;
+  const entries = array(table.entries, `${path}.entries`).map((run, i): SavedEntries => {
+    const at = `${path}.entries[${i}]`;
+    const [index, count, tce, step] = array(run, at);
+    const first = integer(index, `${at}[0] (index)`, end, nbTable - 1);
+    const length = integer(count, `${at}[1] (count)`, 1, nbTable - first);
+    end = first + length;
+    const by = u64(step, `${at}[3] (step)`);
+    if (BigInt(by) !== 0n) stepped += length;
+    checkSaved(stepped <= MAX_STEPPED, at, `at most ${MAX_STEPPED} unequal entries`, stepped);
+    return [first, length, u64(tce, `${at}[2] (tce)`), by];
+  });
+  return {
+    liobn: integer(table.liobn, `${path}.liobn`, 0, 0xffff_ffff),
+    pageShift: integer(table.pageShift, `${path}.pageShift`, isOpen ? 12 : 0, isOpen ? 63 : 0),
+    busOffset: u64(table.busOffset, `${path}.busOffset`),
+    nbTable,
+    isDefaultWindow: boolean(table.isDefaultWindow, `${path}.isDefaultWindow`),
+    entries,
+  };
+}
+
+function object(value: unknown, path: string): Record<string, unknown> {
+  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
+  checkSaved(isObject, path, 'an object', value);
+  return value as Record<string, unknown>;
+}
+
+function array(value: unknown, path: string): readonly unknown[] {
+  checkSaved(Array.isArray(value), path, 'a list', value);
+  return value;
+}
+
+function integer(value: unknown, path: string, min: number, max: number): number {
+  const isRight = Number.isInteger(value) && (value as number) >= min && (value as number) <= max;
+  checkSaved(isRight, path, `a whole number from ${min} to ${max}`, value);
+  return value as number;
+}
+
+function boolean(value: unknown, path: string): boolean {
+  checkSaved(typeof value === 'boolean', path, 'true or false', value);
+  return value;
+}
+
+function u64(value: unknown, path: string): string {
+  const isRight = typeof value === 'string' && /^0x[0-9a-f]{1,16}$/i.test(value);
+  checkSaved(isRight, path, '"0x" and up to 16 hexadecimal digits', value);
+  return value;
+}
