@@ -19,7 +19,9 @@ export function dtc(args: string[], input: Uint8Array | string): Uint8Array | un
 
 /** The raw bytes of a property, by libfdt. */
 export function fdtget(file: string, node: string, property: string): number[] {
-  const text = execFileSync('fdtget', ['-t', 'bx', file, node, property], { encoding: 'utf8' });
+  const text = execFileSync('fdtget', ['-t', 'bx', '--', file, node, property], {
+    encoding: 'utf8',
+  });
   return text
     .trim()
     .split(/\s+/)
