@@ -16,8 +16,10 @@ export const MAILBOX: Gpa = 0x4000;
 export const DOORBELL = 0;
 /** In the mailbox, big-endian doubleword: how many times the firmware has started. */
 export const STARTS = 8;
+/** In the mailbox, big-endian doubleword: the same number, when the firmware heeds the doorbell. */
+export const READY = 16;
 /** In the mailbox, big-endian doubleword: r3 at the start, the address of the device tree. */
-export const DEVICE_TREE = 16;
+export const DEVICE_TREE = 24;
 
 /** The argument buffer of RTAS calls: big-endian cells token, nargs, nret, args, rets. */
 export const RTAS_BUFFER: Gpa = 0x4100;

@@ -4,6 +4,7 @@ import {
   DEVICE_TREE,
   DOORBELL,
   MAILBOX,
+  READY,
   RECORD_BYTES,
   RECORD_REGISTERS,
   RECORDS,
@@ -49,8 +50,8 @@ export class Mailbox implements HcallBatches {
   readonly #out: Uint8Array;
   readonly #single: BigUint64Array = new BigUint64Array(RECORD_REGISTERS);
   readonly #singleBytes: Uint8Array = new Uint8Array(this.#single.buffer);
-  /** The doorbell and the count of starts. */
-  readonly #state: Uint8Array = new Uint8Array(STARTS + 8);
+  /** The doorbell and the two counts. */
+  readonly #state: Uint8Array = new Uint8Array(READY + 8);
   readonly #stateView: DataView = new DataView(this.#state.buffer);
   readonly #bell: Uint8Array = new Uint8Array(8);
   readonly #bellView: DataView = new DataView(this.#bell.buffer);
@@ -73,9 +74,9 @@ export class Mailbox implements HcallBatches {
   waitForStart(): void {
     this.#process.waitFor('the firmware to start', () => {
       this.#readState();
-      return this.#startsNow() !== this.#starts;
+      return this.#stateView.getUint32(READY + 4) !== this.#starts;
     });
-    this.#starts = this.#startsNow();
+    this.#starts = this.#stateView.getUint32(READY + 4);
   }
 
   /** How many times the firmware has started. */
@@ -85,7 +86,7 @@ export class Mailbox implements HcallBatches {
 
   /** Waits for a batch that nobody will collect. */
   drain(): void {
-    if (this.#pending > 0) this.#wait();
+    if (this.#pending > 0) this.#waitForBell();
     this.#pending = 0;
   }
 
@@ -149,23 +150,25 @@ export class Mailbox implements HcallBatches {
   }
 
   #wait(): void {
-    this.#process.waitFor('hypercalls to end', () => {
-      this.#readState();
-      return this.#stateView.getUint32(DOORBELL + 4) === 0;
-    });
-    if (this.#startsNow() === this.#starts) return;
-    this.#starts = this.#startsNow();
+    if (!this.#waitForBell()) return;
     throw new LiveError(
       'E_GUEST_RESET',
       'expected the answers of hypercalls, but the machine reset itself meanwhile',
     );
   }
 
-  #readState(): void {
-    this.#memory.read(MAILBOX, this.#state);
+  /** Waits until the doorbell is cleared; true when a reset cleared it. */
+  #waitForBell(): boolean {
+    this.#process.waitFor('hypercalls to end', () => {
+      this.#readState();
+      return this.#stateView.getUint32(DOORBELL + 4) === 0;
+    });
+    if (this.#stateView.getUint32(STARTS + 4) === this.#starts) return false;
+    this.waitForStart();
+    return true;
   }
 
-  #startsNow(): number {
-    return this.#stateView.getUint32(STARTS + 4);
+  #readState(): void {
+    this.#memory.read(MAILBOX, this.#state);
   }
 }

@@ -1,0 +1,117 @@
+import { hex } from '@pinhole/base';
+import { HCALL_NAMES, KVMPPC_H_RTAS, RTAS_TOKENS } from '@pinhole/hcall';
+
+/** A hypercall, with whatever is in the registers. */
+export interface HcallOp {
+  readonly kind: 'hcall';
+  /** r3. */
+  readonly opcode: bigint;
+  /** r4 and on, at most seven. */
+  readonly args: readonly bigint[];
+}
+
+/** An RTAS call: cells in a buffer, and the hypercall that names it. */
+export interface RtasOp {
+  readonly kind: 'rtas';
+  readonly token: number;
+  /** The counts as the buffer says, whatever is in it. */
+  readonly nargs: number;
+  readonly nret: number;
+  readonly args: readonly number[];
+  /** Where the buffer lies; in a place of the campaign's own if not given. */
+  readonly at?: bigint;
+}
+
+/** A list of TCEs, or anything else, put into guest memory. */
+export interface WriteOp {
+  readonly kind: 'write';
+  readonly gpa: number;
+  readonly bytes: Uint8Array;
+}
+
+/** A look at guest memory. */
+export interface ReadOp {
+  readonly kind: 'read';
+  readonly gpa: number;
+  readonly length: number;
+}
+
+/** A reset of the machine. */
+export interface ResetOp {
+  readonly kind: 'reset';
+}
+
+/** One step of a sequence that is run on both sides. */
+export type Op = HcallOp | RtasOp | WriteOp | ReadOp | ResetOp;
+
+/** Cells of a place for an RTAS buffer: header, arguments, answers. */
+export const RTAS_SLOT_CELLS = 32;
+/** What cells hold that nobody wrote. No answer of the calls that are tried has it. */
+export const RTAS_UNTOUCHED = 0xa5a5_a5a5;
+
+/** The buffer of an RTAS call, as it lies in memory. */
+export function rtasBuffer(op: RtasOp): Uint8Array {
+  const bytes = new Uint8Array(RTAS_SLOT_CELLS * 4);
+  const view = new DataView(bytes.buffer);
+  const cells = [op.token, op.nargs, op.nret, ...op.args];
+  for (let i = 0; i < RTAS_SLOT_CELLS; i += 1) view.setUint32(i * 4, cells[i] ?? RTAS_UNTOUCHED);
+  return bytes;
+}
+
+const RTAS_NAMES = new Map<number, string>(
+  Object.entries(RTAS_TOKENS).map(([name, token]) => [token, name]),
+);
+
+/** The name of the call that an operation makes, for tables; a number where it has none. */
+export function callName(op: HcallOp | RtasOp): string {
+  if (op.kind === 'rtas') return RTAS_NAMES.get(op.token) ?? 'RTAS, unknown token';
+  if (op.opcode === BigInt(KVMPPC_H_RTAS)) return 'KVMPPC_H_RTAS';
+  return HCALL_NAMES.get(Number(op.opcode)) ?? 'unknown opcode';
+}
+
+/** One line for people. */
+export function formatOp(op: Op): string {
+  if (op.kind === 'hcall') {
+    const name = HCALL_NAMES.get(Number(op.opcode)) ?? hex(op.opcode);
+    return `${name}(${op.args.map(hex).join(', ')})`;
+  }
+  if (op.kind === 'rtas') {
+    const name = RTAS_NAMES.get(op.token) ?? `RTAS token ${hex(op.token)}`;
+    const where = op.at === undefined ? '' : ` in a buffer at ${hex(op.at)}`;
+    const args = op.args.map((arg) => hex(arg)).join(', ');
+    return `${name}(${args}), nargs ${op.nargs}, nret ${op.nret}${where}`;
+  }
+  if (op.kind === 'write')
+    return `write ${op.bytes.length} bytes at ${hex(op.gpa)}: ${dump(op.bytes)}`;
+  if (op.kind === 'read') return `read ${op.length} bytes at ${hex(op.gpa)}`;
+  return 'system_reset';
+}
+
+/** Bytes in hexadecimal, cut after the first 32; zeros at the end are left out. */
+export function dump(bytes: Uint8Array): string {
+  let end = bytes.length;
+  while (end > 8 && bytes[end - 1] === 0) end -= 1;
+  const shown = bytes.subarray(0, Math.min(end, 32));
+  const digits = Array.from(shown, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return `${digits}${shown.length < bytes.length ? '...' : ''}`;
+}
+
+/** An operation as JSON: 64-bit values are `0x...` strings, as `pinhole hcall` reads them. */
+export function opToJson(op: Op): Record<string, unknown> {
+  if (op.kind === 'hcall') return { op: hex(op.opcode), args: op.args.map(hex) };
+  if (op.kind === 'rtas') {
+    const { token, args, nargs, nret, at } = op;
+    const plain = { rtas: RTAS_NAMES.get(token) ?? token, args: [...args], nret };
+    return {
+      ...plain,
+      ...(nargs === args.length ? {} : { nargs }),
+      ...(at === undefined ? {} : { buffer: hex(at) }),
+    };
+  }
+  if (op.kind === 'write') {
+    const digits = Array.from(op.bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+    return { write: { gpa: hex(op.gpa), hex: digits } };
+  }
+  if (op.kind === 'read') return { read: { gpa: hex(op.gpa), length: op.length } };
+  return { reset: true };
+}

@@ -1,0 +1,70 @@
+import type { HcallOp, Op, RtasOp } from './ops.js';
+
+/** Options of {@link shrink}. */
+export interface ShrinkOptions {
+  /** Whether a sequence still shows what the first one showed. */
+  readonly fails: (ops: readonly Op[]) => boolean;
+  /** How many sequences may be tried. */
+  readonly maxTries: number;
+  /** Looked at between tries: whether to stop with what there is. */
+  readonly isOver?: () => boolean;
+}
+
+/**
+ * Makes a failing sequence small: leaves out what it can, halves first, then makes the values of
+ * what remains simple. [Zeller, Hildebrandt, Simplifying and Isolating Failure-Inducing Input]
+ */
+export function shrink(start: readonly Op[], options: ShrinkOptions): Op[] {
+  let ops = [...start];
+  let tries = 0;
+  const works = (candidate: readonly Op[]): boolean => {
+    if (tries >= options.maxTries || options.isOver?.() === true) return false;
+    tries += 1;
+    return options.fails(candidate);
+  };
+  // The last operation shows it; what is before it may be needless.
+  for (
+    let size = Math.ceil(ops.length / 2);
+    size >= 1;
+    size = size === 1 ? 0 : Math.ceil(size / 2)
+  ) {
+    for (let end = ops.length - 1; end > 0; ) {
+      const from = Math.max(0, end - size);
+      const without = [...ops.slice(0, from), ...ops.slice(end)];
+      if (works(without)) ops = without;
+      end = from;
+    }
+  }
+  for (let i = 0; i < ops.length; i += 1) {
+    for (const simpler of simplerThan(ops[i] as Op)) {
+      const candidate = ops.with(i, simpler);
+      if (works(candidate)) ops = candidate;
+    }
+  }
+  return ops;
+}
+
+// Simpler forms of one operation, each with one thing changed; simplest first for each thing.
+function* simplerThan(op: Op): Generator<Op> {
+  if (op.kind === 'hcall') yield* simplerHcall(op);
+  else if (op.kind === 'rtas') yield* simplerRtas(op);
+  else if (op.kind === 'write') {
+    for (const length of [8, 64, 512]) {
+      if (length < op.bytes.length) yield { ...op, bytes: op.bytes.slice(0, length) };
+    }
+  }
+}
+
+function* simplerHcall(op: HcallOp): Generator<Op> {
+  for (let a = 1; a < op.args.length; a += 1) {
+    const value = op.args[a] ?? 0n;
+    const simpler = [0n, 1n, value & 0xfffn, value & ~0xfffn, value & 0xffff_ffffn];
+    for (const other of simpler) {
+      if (other < value) yield { ...op, args: op.args.with(a, other) };
+    }
+  }
+}
+
+function* simplerRtas(op: RtasOp): Generator<Op> {
+  if ((op.args[0] ?? 0) !== 0 && op.args.length > 1) yield { ...op, args: op.args.with(0, 0) };
+}
