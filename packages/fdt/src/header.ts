@@ -96,7 +96,7 @@ export function writeHeader(bytes: Uint8Array, header: FdtHeader): void {
 }
 
 /** In bytes. A newer version has at least what 17 has. */
-export function headerSizeOf(version: number): number {
+function headerSizeOf(version: number): number {
   return version >= 17 ? V17_HEADER_SIZE : V16_HEADER_SIZE;
 }
 

@@ -15,6 +15,9 @@ const refusal = (blob: Uint8Array, options?: FdtOptions): FdtError => {
   throw new Error('it was taken');
 };
 
+/** dtc 1.6.1 dies of the others, which a later one may not. */
+const JUDGED = BROKEN.filter(({ dtc }) => dtc !== 'crashes');
+
 describe('refused', () => {
   test.each(BROKEN)('$rule: $code', ({ blob, code, says }) => {
     const error = refusal(blob);
@@ -26,7 +29,7 @@ describe('refused', () => {
     expect(error.offset).toBeLessThanOrEqual(blob.length);
   });
 
-  test.skipIf(!hasDtc).each(BROKEN)('$rule: dtc $dtc it', (row) => {
+  test.skipIf(!hasDtc).each(JUDGED)('$rule: dtc $dtc it', (row) => {
     expect(dtc(['-I', 'dtb', '-O', 'dtb'], row.blob) ? 'takes' : 'refuses').toBe(row.dtc);
   });
 });

@@ -47,7 +47,7 @@ describe.skipIf(!hasDtc)('dtc', () => {
           Buffer.from(writeFdt(fdt)).toString('hex'),
         );
       }),
-      { numRuns: 60 },
+      { numRuns: 30 },
     );
   });
 
@@ -57,7 +57,7 @@ describe.skipIf(!hasDtc)('dtc', () => {
         const blob = dtc(['-I', 'dtb', '-O', 'dtb', '-V', '16'], writeFdt(fdt));
         expect(blob && parseFdt(blob)).toEqual(fdt);
       }),
-      { numRuns: 40 },
+      { numRuns: 20 },
     );
   });
 
@@ -72,7 +72,7 @@ describe.skipIf(!hasDtc)('dtc', () => {
             expect(fdtget(file, '/', name)).toEqual([...value]);
           }
         }),
-        { numRuns: 25 },
+        { numRuns: 10 },
       );
     } finally {
       rmSync(folder, { recursive: true });
