@@ -1,4 +1,5 @@
-// Every ```js block of every README runs as it stands, and prints the ```text block below it.
+// Every ```js block of every README runs as it stands, and prints the ```text block below it. One
+// that is marked ```js live needs a real QEMU: the live suite runs it (packages/live/test/live).
 import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
@@ -8,6 +9,7 @@ import { describe, expect, test } from 'vitest';
 interface Example {
   line: number;
   code: string;
+  isLive: boolean;
   /** What it must print, where the README says so. */
   output: string | undefined;
 }
@@ -24,16 +26,20 @@ const folders = [
 
 /** The fenced `js` blocks, each with the `text` block that directly follows it. */
 function parseExamples(markdown: string): Example[] {
-  const fence = /^```js\n(.*?)^```\n(?:\n?^```text\n(.*?)^```$)?/gms;
+  const fence = /^```js( live)?\n(.*?)^```\n(?:\n?^```text\n(.*?)^```$)?/gms;
   return [...markdown.matchAll(fence)].map((match) => ({
     line: markdown.slice(0, match.index).split('\n').length,
-    code: match[1] ?? '',
-    output: match[2],
+    isLive: match[1] !== undefined,
+    code: match[2] ?? '',
+    output: match[3],
   }));
 }
 
 /** Runs the code from a file in `folder`, so that it imports packages by name as a user does. */
-async function run(folder: string, { code, line }: Example): Promise<string> {
+async function run(
+  folder: string,
+  { code, line }: Pick<Example, 'code' | 'line'>,
+): Promise<string> {
   const file = join(folder, `.readme-example-${process.pid}-${line}.mjs`);
   writeFileSync(file, code);
   try {
@@ -49,7 +55,7 @@ describe.each(folders.map((folder) => [relative(root, join(folder, 'README.md'))
   (_, folder) => {
     const path = join(folder, 'README.md');
     const examples = existsSync(path) ? parseExamples(readFileSync(path, 'utf8')) : [];
-    for (const example of examples) {
+    for (const example of examples.filter(({ isLive }) => !isLive)) {
       test(`the example on line ${example.line} runs`, async () => {
         const stdout = await run(folder, example);
         if (example.output !== undefined) expect(stdout).toBe(example.output);
@@ -68,8 +74,14 @@ describe('parsing', () => {
     const markdown =
       'a\n\n```js\nf();\n```\n\n```text\n1\n2\n```\n\n```js\ng();\n```\nb\n```text\n3\n```\n';
     expect(parseExamples(markdown)).toEqual([
-      { line: 3, code: 'f();\n', output: '1\n2\n' },
-      { line: 12, code: 'g();\n', output: undefined },
+      { line: 3, code: 'f();\n', isLive: false, output: '1\n2\n' },
+      { line: 12, code: 'g();\n', isLive: false, output: undefined },
+    ]);
+  });
+
+  test('a block that needs a real QEMU', () => {
+    expect(parseExamples('```js live\nf();\n```\n\n```text\n1\n```\n')).toEqual([
+      { line: 1, code: 'f();\n', isLive: true, output: '1\n' },
     ]);
   });
 
@@ -79,5 +91,5 @@ describe('parsing', () => {
 });
 
 test('code that throws fails', async () => {
-  await expect(run(root, { line: 0, code: 'throw new Error("no")', output: '' })).rejects.toThrow();
+  await expect(run(root, { line: 0, code: 'throw new Error("no")' })).rejects.toThrow();
 });
