@@ -16,7 +16,7 @@ import {
 
 const END = 0x1_0000;
 const BUFFER = 0x8000;
-const [QUERY, CREATE, REMOVE, RESET] = [0x2010, 0x2026, 0x2027, 0x2028, 0x2029];
+const [QUERY, CREATE, REMOVE, RESET] = [0x2026, 0x2027, 0x2028, 0x2029];
 const BUID = [0, 0x0800_0000, 0x2000_0000];
 const OLD = 0xaaaa_aaaa;
 const [PARAM_ERROR, HW_ERROR] = [0xffff_fffd, 0xffff_ffff];
@@ -46,7 +46,7 @@ const old = (count: number) => new Array<number>(count).fill(OLD);
 
 describe('RTAS calls through a buffer', () => {
   test('have the tokens that QEMU gives them', () => {
-    expect(Object.values(RTAS_TOKENS)).toEqual([QUERY, CREATE, REMOVE, RESET]);
+    expect(Object.values(RTAS_TOKENS)).toEqual([0x2010, QUERY, CREATE, REMOVE, RESET]);
   });
 
   test.each([

@@ -70,10 +70,12 @@ export function explainRefusal(qemu: string): void {
 }
 
 function ask(program: string, args: readonly string[]): string {
-  return spawnSync(program, args, {
+  const { stdout } = spawnSync(program, args, {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'ignore'],
     timeout: ASK_MS,
     killSignal: 'SIGKILL',
-  }).stdout;
+  });
+  // Null, whatever the type says, when the program could not be started.
+  return (stdout as string | null) ?? '';
 }

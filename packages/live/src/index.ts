@@ -1,3 +1,13 @@
+export type { Accident } from './conform/accidents.js';
+export { ACCIDENTS } from './conform/accidents.js';
+export type { CampaignOptions, CampaignResult } from './conform/campaign.js';
+export { HcallCampaign } from './conform/campaign.js';
+export type { CoverageRow } from './conform/coverage.js';
+export type { Finding } from './conform/finding.js';
+export type { Shape } from './conform/shapes.js';
+export { startShape } from './conform/shapes.js';
+export type { Side } from './conform/sides.js';
+export { LiveSide } from './conform/sides.js';
 export type { LiveErrorCode } from './errors.js';
 export { LiveError } from './errors.js';
 export { RESERVED_MEMORY } from './layout.js';

@@ -16,16 +16,9 @@ const O_TMPFILE = 0o20_000_000 | constants.O_DIRECTORY;
 export function openNameless(where: 'memory' | 'disk', flags = 0): number {
   let cause: unknown;
   for (const folder of where === 'memory' ? ['/dev/shm', tmpdir()] : [tmpdir(), '/dev/shm']) {
-    try {
-      return openSync(folder, constants.O_RDWR | O_TMPFILE | flags, 0o600);
-    } catch {
-      // Not every file system has nameless files: a name, then, for as short as can be.
-      const path = join(folder, `pinhole-${randomBytes(8).toString('hex')}`);
+    for (const open of [openTmpfile, openUnlinked]) {
       try {
-        const create = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
-        const fd = openSync(path, create | flags, 0o600);
-        unlinkSync(path);
-        return fd;
+        return open(folder, flags);
       } catch (error) {
         cause = error;
       }
@@ -34,6 +27,18 @@ export function openNameless(where: 'memory' | 'disk', flags = 0): number {
   throw new LiveError('E_HOST', 'expected to be able to make a temporary file, and cannot', {
     cause,
   });
+}
+
+function openTmpfile(folder: string, flags: number): number {
+  return openSync(folder, constants.O_RDWR | O_TMPFILE | flags, 0o600);
+}
+
+/** For file systems without nameless files: a name, for as short as can be. */
+export function openUnlinked(folder: string, flags: number): number {
+  const path = join(folder, `pinhole-${randomBytes(8).toString('hex')}`);
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | flags, 0o600);
+  unlinkSync(path);
+  return fd;
 }
 
 /** Closes descriptors; one that is closed already is not an error. */

@@ -6,7 +6,7 @@ const PAUSE_MS = 0.05;
 const cell = new Int32Array(new SharedArrayBuffer(4));
 
 /** Sleeps, blocking the thread. */
-export function sleep(milliseconds: number): void {
+function sleep(milliseconds: number): void {
   Atomics.wait(cell, 0, 0, milliseconds);
 }
 

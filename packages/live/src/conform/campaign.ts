@@ -1,53 +1,33 @@
 import { createRng, type Rng } from '@pinhole/base';
 import type { SpaprMachine } from '@pinhole/hcall';
-import { LiveError } from '../errors.js';
 import { Coverage, type CoverageRow } from './coverage.js';
+import { deathOf, explain, type Finding } from './finding.js';
 import { OpGenerator } from './generator.js';
-import { formatOp, type Op, opToJson } from './ops.js';
-import { type Difference, type Progress, runOps } from './run.js';
+import type { Op } from './ops.js';
+import { type Progress, runOps } from './run.js';
 import { MEMORY_SIZE, modelOf, SHAPES, type Shape } from './shapes.js';
-import { shrink } from './shrink.js';
 import { ModelSide, type Side } from './sides.js';
 
 /** Operations between two restarts of the machine. */
-const EPISODE = 20_000;
+const EPISODE = 40_000;
 /** Operations between two looks into the tables. */
 const CHECKPOINT = 5_000;
 /** Operations that are made up at once. */
 const PIECE = 1_000;
-/** How many findings are shrunk; a campaign ends with the next one. */
+/** A campaign ends with so many findings. */
 const MAX_FINDINGS = 5;
-/** Sequences that shrinking may try, and for how long. */
-const SHRINK_TRIES = 600;
-const SHRINK_MS = 60_000;
-/** Of these many episodes the first is on an old machine. */
+/** Of so many episodes the last is on an old machine. */
 const OLD_EVERY = 8;
-
-/** What a campaign found. */
-export interface Finding {
-  /** `divergence`: the answers differ. Otherwise the reference died or did not answer. */
-  readonly kind: 'divergence' | 'exit' | 'hang' | 'guest-reset';
-  readonly shape: string;
-  readonly seed: number;
-  readonly episode: number;
-  /** Operations from the restart of the machine up to what shows it; then the shortest found. */
-  readonly length: number;
-  readonly sequence: readonly string[];
-  /** The same for programs: lines of `pinhole hcall`. */
-  readonly ops: readonly Record<string, unknown>[];
-  /** What the model answers at the end of the sequence. */
-  readonly model: string;
-  /** What the reference answers, or how it died. */
-  readonly reference: string;
-}
 
 /** How a campaign stands. */
 export interface CampaignResult {
   readonly seed: number;
   /** Hypercalls that both sides have answered and that were compared, those of RTAS among them. */
   readonly hcalls: number;
+  /** Machines as at the start. */
   readonly episodes: number;
-  readonly restarts: number;
+  /** Machines that the reference was started as, or reset to. */
+  readonly shapes: readonly string[];
   readonly coverage: readonly CoverageRow[];
   readonly findings: readonly Finding[];
 }
@@ -68,13 +48,20 @@ export interface CampaignOptions {
   readonly createModel?: (machine: SpaprMachine) => ModelSide;
   /** Milliseconds, of any origin: bounds the time that shrinking takes. */
   readonly now: () => number;
-  /** Looked at between batches: whether to end with what there is. */
-  readonly isOver?: () => boolean;
+}
+
+/** The two that run. */
+export interface Sides {
+  readonly shape: Shape;
+  readonly model: ModelSide;
+  readonly reference: Side;
 }
 
 /**
- * Random hypercalls on the model and on a reference side by side, determined by the seed. Does an
- * episode at each `step`: a machine as at the start, `EPISODE` operations, looks into the tables.
+ * Random hypercalls on the model and on a reference side by side, determined by the seed. A
+ * campaign goes in episodes: a machine as at the start, operations, looks into the tables. The
+ * first divergence is shrunk and ends it; a reference that dies is a finding, too, and the campaign
+ * goes on with a fresh one.
  */
 export class HcallCampaign {
   readonly #options: CampaignOptions;
@@ -82,10 +69,10 @@ export class HcallCampaign {
   readonly #findings: Finding[] = [];
   readonly #seeds: Rng;
   readonly #unavailable = new Set<Shape>();
+  readonly #shapes = new Set<string>();
   #hcalls = 0;
   #episodes = 0;
-  #restarts = 0;
-  #running: { shape: Shape; model: ModelSide; reference: Side } | undefined;
+  #running: Sides | undefined;
   #isEnded = false;
 
   constructor(options: CampaignOptions) {
@@ -93,82 +80,122 @@ export class HcallCampaign {
     this.#seeds = createRng(options.seed);
   }
 
-  /** Whether there is nothing more to do. */
-  get isDone(): boolean {
-    return (
-      this.#isEnded || this.#hcalls >= this.#options.count || this.#options.isOver?.() === true
-    );
-  }
-
   get result(): CampaignResult {
     return {
       seed: this.#options.seed,
       hcalls: this.#hcalls,
       episodes: this.#episodes,
-      restarts: this.#restarts,
+      shapes: [...this.#shapes],
       coverage: this.#coverage.rows(),
       findings: this.#findings,
     };
   }
 
-  /** Does the next episode. @throws LiveError when the reference cannot be started. */
-  step(): void {
+  /**
+   * Does the campaign, in steps of milliseconds, so that the caller can do something in between, or
+   * leave. The reference is closed at the end, and when the caller leaves.
+   * @throws LiveError when the reference cannot be started.
+   */
+  *run(): Generator<void, CampaignResult> {
+    try {
+      while (!this.#isDone) yield* this.#episode();
+    } finally {
+      this.#close();
+    }
+    return this.result;
+  }
+
+  /** Both sides as at the start, started anew where there is none or another machine runs. */
+  restart(shape: Shape): Sides {
+    if (this.#running?.shape === shape) {
+      try {
+        this.#running.reference.restart();
+        this.#running.model.restart();
+        return this.#running;
+      } catch (error) {
+        // It had died already.
+        if (deathOf(error) === undefined) throw error;
+      }
+    }
+    this.#close();
+    const reference = this.#options.startReference(shape);
+    if (reference === undefined) {
+      this.#unavailable.add(shape);
+      return this.restart(SHAPES[0] as Shape);
+    }
+    this.#shapes.add(shape.name);
+    this.#running = { shape, reference, model: this.createModel(shape) };
+    reference.restart();
+    return this.#running;
+  }
+
+  /** A model of its own. */
+  createModel(shape: Shape): ModelSide {
+    const machine = modelOf(shape);
+    return this.#options.createModel?.(machine) ?? new ModelSide(machine);
+  }
+
+  get #isDone(): boolean {
+    return this.#isEnded || this.#hcalls >= this.#options.count;
+  }
+
+  *#episode(): Generator<void> {
     const episode = this.#episodes;
     this.#episodes += 1;
     const rng = createRng(this.#seeds.nextU32() * 2 ** 20 + (episode % 2 ** 20));
-    const sides = this.#restart(this.#shapeOf(episode));
-    const generator = new OpGenerator(
-      rng,
-      sides.model.machine,
-      MEMORY_SIZE,
-      this.#options.include ?? [],
-    );
+    const sides = this.restart(this.#shapeOf(episode));
+    const { machine } = sides.model;
+    const generator = new OpGenerator(rng, machine, MEMORY_SIZE, this.#options.include ?? []);
     const history: Op[] = [];
-    while (history.length < EPISODE && !this.isDone) {
-      const piece = this.#makeUp(generator, history.length);
-      const start = history.length;
-      history.push(...piece);
-      const progress: Progress = { done: 0, begun: 0 };
-      const before = this.#hcalls;
-      try {
-        const difference = runOps(piece, sides.model, sides.reference, {
-          progress,
-          onAnswer: (op, model, reference) => {
-            this.#hcalls += 1;
-            this.#coverage.count(op, model, reference);
-          },
-        });
-        if (difference === undefined) continue;
-        const index = start + difference.index;
-        this.#isEnded = true;
-        this.#keep(this.#explain(history.slice(0, index + 1), difference));
-      } catch (error) {
-        const kind = deathOf(error);
-        if (kind === undefined) throw error;
-        // What this piece counted before is in the table already; the rest is lost.
-        if (this.#hcalls === before) this.#hcalls += progress.done;
-        this.#keep(this.#explain(history.slice(0, start + progress.begun), error as Error));
-      }
-      return;
+    while (history.length < EPISODE && !this.#isDone) {
+      const isCheckpoint = history.length % CHECKPOINT < PIECE && history.length > 0;
+      const looks = isCheckpoint ? [...generator.checkpoint()] : [];
+      const piece = [...looks, ...Array.from({ length: PIECE }, () => generator.next())];
+      if (!(yield* this.#piece(piece, history, sides))) return;
     }
+    yield* this.#piece([...generator.checkpoint()], history, sides);
   }
 
-  /** Ends the reference. */
-  close(): void {
-    this.#running?.reference.close();
-    this.#running = undefined;
-  }
-
-  #makeUp(generator: OpGenerator, done: number): Op[] {
-    if (done > 0 && done % CHECKPOINT < PIECE) {
-      const looks = [...generator.checkpoint()];
-      if (looks.length > 0) return [...looks, ...this.#more(generator)];
+  // Adds a piece to the history. False when it ended in a finding.
+  *#piece(piece: readonly Op[], history: Op[], sides: Sides): Generator<void, boolean> {
+    const start = history.length;
+    history.push(...piece);
+    const progress: Progress = { begun: 0 };
+    yield;
+    try {
+      const difference = runOps(piece, sides.model, sides.reference, {
+        progress,
+        onAnswer: (op, ours, theirs) => {
+          this.#hcalls += 1;
+          this.#coverage.count(op, ours, theirs);
+        },
+      });
+      if (difference === undefined) return true;
+      this.#isEnded = true;
+      yield* this.#keep(history.slice(0, start + difference.index + 1), difference, sides);
+    } catch (error) {
+      if (deathOf(error) === undefined) throw error;
+      this.#close();
+      yield* this.#keep(history.slice(0, start + progress.begun), error as Error, sides);
     }
-    return this.#more(generator);
+    return false;
   }
 
-  #more(generator: OpGenerator): Op[] {
-    return Array.from({ length: PIECE }, () => generator.next());
+  *#keep(
+    history: readonly Op[],
+    cause: Parameters<typeof explain>[0]['cause'],
+    { shape }: Sides,
+  ): Generator<void> {
+    const { now, seed } = this.#options;
+    const episode = this.#episodes - 1;
+    const restart = (): Sides => this.restart(shape);
+    const discard = (): void => this.#close();
+    const createModel = (): ModelSide => this.createModel(shape);
+    const origin = { shape: shape.name, seed, episode };
+    this.#findings.push(
+      yield* explain({ history, cause, restart, discard, createModel, now, ...origin }),
+    );
+    if (this.#findings.length >= MAX_FINDINGS) this.#isEnded = true;
   }
 
   #shapeOf(episode: number): Shape {
@@ -178,114 +205,8 @@ export class HcallCampaign {
     return shape as Shape;
   }
 
-  // Both sides as at the start, started anew where there is none or another machine runs.
-  #restart(shape: Shape): { shape: Shape; model: ModelSide; reference: Side } {
-    if (this.#running?.shape === shape) {
-      try {
-        this.#running.reference.restart();
-        this.#running.model.restart();
-        return this.#running;
-      } catch (error) {
-        // It died when nobody looked.
-        if (deathOf(error) === undefined) throw error;
-      }
-    }
-    this.close();
-    const reference = this.#options.startReference(shape);
-    if (reference === undefined) {
-      this.#unavailable.add(shape);
-      return this.#restart(SHAPES[0] as Shape);
-    }
-    this.#restarts += 1;
-    const machine = modelOf(shape);
-    const model = this.#options.createModel?.(machine) ?? new ModelSide(machine);
-    this.#running = { shape, model, reference };
-    reference.restart();
-    return this.#running;
+  #close(): void {
+    this.#running?.reference.close();
+    this.#running = undefined;
   }
-
-  #keep(finding: Finding): void {
-    this.#findings.push(finding);
-    if (this.#findings.length >= MAX_FINDINGS) this.#isEnded = true;
-  }
-
-  // Shrinks what ends a history, be it a difference or a death.
-  #explain(history: readonly Op[], cause: Difference | Error): Finding {
-    const { shape } = this.#running as { shape: Shape };
-    const kind = cause instanceof Error ? (deathOf(cause) ?? 'exit') : 'divergence';
-    let last = cause;
-    const deadline = this.#options.now() + SHRINK_MS;
-    const ops = shrink(history, {
-      maxTries: SHRINK_TRIES,
-      isOver: () => this.#options.now() > deadline || this.#options.isOver?.() === true,
-      fails: (candidate) => {
-        const outcome = this.#tryAlone(shape, candidate);
-        const isSame =
-          outcome instanceof Error
-            ? deathOf(outcome) === kind
-            : outcome?.index === candidate.length - 1 && kind === 'divergence';
-        if (isSame && outcome !== undefined) last = outcome;
-        return isSame;
-      },
-    });
-    return {
-      kind,
-      shape: shape.name,
-      seed: this.#options.seed,
-      episode: this.#episodes - 1,
-      length: history.length,
-      sequence: ops.map(formatOp),
-      ops: ops.map(opToJson),
-      model: last instanceof Error ? this.#modelAnswer(shape, ops) : last.model,
-      reference: last instanceof Error ? last.message : last.reference,
-    };
-  }
-
-  #tryAlone(shape: Shape, ops: readonly Op[]): Difference | Error | undefined {
-    const { model, reference } = this.#restart(shape);
-    try {
-      return runOps(ops, model, reference);
-    } catch (error) {
-      if (deathOf(error) === undefined) throw error;
-      return error as Error;
-    }
-  }
-
-  // What the model answers to the last call of a sequence that the reference did not survive.
-  #modelAnswer(shape: Shape, ops: readonly Op[]): string {
-    const machine = modelOf(shape);
-    const model = this.#options.createModel?.(machine) ?? new ModelSide(machine);
-    let answer = 'nothing: the last operation is no call';
-    const index = ops.length - 1;
-    runOps(ops, model, new Deaf(model), {
-      onAnswer: (op, ret) => {
-        if (op === ops[index]) answer = `${op.kind === 'rtas' ? 'status' : 'r3'} = ${ret}`;
-      },
-    });
-    return answer;
-  }
-}
-
-/** A reference that says what the model says. */
-class Deaf implements Side {
-  readonly memory: Side['memory'];
-  readonly #model: Side;
-  constructor(model: Side) {
-    this.#model = model;
-    this.memory = model.memory;
-  }
-  submit(): void {}
-  collect(): ReturnType<Side['collect']> {
-    return this.#model.collect();
-  }
-  restart(): void {}
-  reset(): void {}
-  close(): void {}
-}
-
-function deathOf(error: unknown): 'exit' | 'hang' | 'guest-reset' | undefined {
-  if (!(error instanceof LiveError)) return undefined;
-  if (error.code === 'E_QEMU_EXITED') return 'exit';
-  if (error.code === 'E_QEMU_HANG') return 'hang';
-  return error.code === 'E_GUEST_RESET' ? 'guest-reset' : undefined;
 }

@@ -24,9 +24,7 @@ export type OnAnswer = (op: HcallOp | RtasOp, model: bigint, reference: bigint) 
 
 /** How far a run came, for who wants to know where the reference died. */
 export interface Progress {
-  /** How many operations both sides have answered. */
-  done: number;
-  /** How many were handed over. */
+  /** How many operations were handed over. */
   begun: number;
 }
 
@@ -41,7 +39,7 @@ export function runOps(
   reference: Side,
   options: { readonly onAnswer?: OnAnswer; readonly progress?: Progress } = {},
 ): Difference | undefined {
-  const progress = options.progress ?? { done: 0, begun: 0 };
+  const progress = options.progress ?? { begun: 0 };
   for (let at = 0; at < ops.length; ) {
     const op = ops[at] as Op;
     if (op.kind === 'write') {
@@ -65,7 +63,6 @@ export function runOps(
       at += batch.length - 1;
     }
     at += 1;
-    progress.done = at;
   }
   return undefined;
 }

@@ -2,26 +2,40 @@ import type { HcallOp, Op, RtasOp } from './ops.js';
 
 /** Options of {@link shrink}. */
 export interface ShrinkOptions {
+  /** Whether it is the last operation that shows it. Otherwise any one can be. */
+  readonly isLastNeeded: boolean;
   /** Whether a sequence still shows what the first one showed. */
   readonly fails: (ops: readonly Op[]) => boolean;
   /** How many sequences may be tried. */
   readonly maxTries: number;
   /** Looked at between tries: whether to stop with what there is. */
-  readonly isOver?: () => boolean;
+  readonly isOver: () => boolean;
 }
 
 /**
  * Makes a failing sequence small: leaves out what it can, halves first, then makes the values of
- * what remains simple. [Zeller, Hildebrandt, Simplifying and Isolating Failure-Inducing Input]
+ * what remains simple. Yields between tries. [Zeller, Hildebrandt, Simplifying and Isolating
+ * Failure-Inducing Input]
  */
-export function shrink(start: readonly Op[], options: ShrinkOptions): Op[] {
+export function* shrink(start: readonly Op[], options: ShrinkOptions): Generator<void, Op[]> {
   let ops = [...start];
   let tries = 0;
-  const works = (candidate: readonly Op[]): boolean => {
-    if (tries >= options.maxTries || options.isOver?.() === true) return false;
+  function* works(candidate: readonly Op[]): Generator<void, boolean> {
+    if (tries >= options.maxTries || options.isOver()) return false;
     tries += 1;
+    yield;
     return options.fails(candidate);
-  };
+  }
+  if (!options.isLastNeeded) {
+    // A sequence that fails fails with more behind it, too: the shortest is found by halving.
+    let [from, to] = [1, ops.length];
+    while (from < to) {
+      const middle = Math.floor((from + to) / 2);
+      if (yield* works(ops.slice(0, middle))) to = middle;
+      else from = middle + 1;
+    }
+    ops = ops.slice(0, to);
+  }
   // The last operation shows it; what is before it may be needless.
   for (
     let size = Math.ceil(ops.length / 2);
@@ -31,14 +45,14 @@ export function shrink(start: readonly Op[], options: ShrinkOptions): Op[] {
     for (let end = ops.length - 1; end > 0; ) {
       const from = Math.max(0, end - size);
       const without = [...ops.slice(0, from), ...ops.slice(end)];
-      if (works(without)) ops = without;
+      if (yield* works(without)) ops = without;
       end = from;
     }
   }
   for (let i = 0; i < ops.length; i += 1) {
     for (const simpler of simplerThan(ops[i] as Op)) {
       const candidate = ops.with(i, simpler);
-      if (works(candidate)) ops = candidate;
+      if (yield* works(candidate)) ops = candidate;
     }
   }
   return ops;

@@ -1,0 +1,124 @@
+import { LiveError } from '../errors.js';
+import { formatOp, type Op, opToJson } from './ops.js';
+import { type Difference, runOps } from './run.js';
+import { shrink } from './shrink.js';
+import type { ModelSide, Side } from './sides.js';
+
+/** Sequences that shrinking may try, and for how long. */
+const SHRINK_TRIES = 600;
+const SHRINK_MS = 60_000;
+
+/** What a campaign found. */
+export interface Finding {
+  /** `divergence`: the answers differ. Otherwise the reference died, hung, or was reset. */
+  readonly kind: 'divergence' | Death;
+  /** The machine. */
+  readonly shape: string;
+  readonly seed: number;
+  readonly episode: number;
+  /** Operations from the machine's start up to what shows it. */
+  readonly length: number;
+  /** The shortest sequence found that shows it, for people. */
+  readonly sequence: readonly string[];
+  /** The same for programs, as lines of `pinhole hcall`. */
+  readonly ops: readonly Record<string, unknown>[];
+  /** What the model answers to the last operation. */
+  readonly model: string;
+  /** What the reference answers, or how it died. */
+  readonly reference: string;
+}
+
+/** How a reference can fail to answer. */
+export type Death = 'exit' | 'hang' | 'guest-reset';
+
+/** How a reference failed to answer, if that is what the error says. */
+export function deathOf(error: unknown): Death | undefined {
+  if (!(error instanceof LiveError)) return undefined;
+  if (error.code === 'E_QEMU_EXITED') return 'exit';
+  if (error.code === 'E_QEMU_HANG') return 'hang';
+  return error.code === 'E_GUEST_RESET' ? 'guest-reset' : undefined;
+}
+
+/** What is to be explained, and with what. */
+interface Case {
+  /** From the machine's start to what shows it. */
+  readonly history: readonly Op[];
+  readonly cause: Difference | Error;
+  readonly restart: () => { readonly model: ModelSide; readonly reference: Side };
+  /** Gives up a reference that died. */
+  readonly discard: () => void;
+  readonly createModel: () => ModelSide;
+  readonly now: () => number;
+  readonly shape: string;
+  readonly seed: number;
+  readonly episode: number;
+}
+
+/** Finds the shortest sequence that ends as a history did. Yields between tries. */
+export function* explain(given: Case): Generator<void, Finding> {
+  const { history, cause, now, shape, seed, episode } = given;
+  const kind = cause instanceof Error ? (deathOf(cause) ?? 'exit') : 'divergence';
+  const deadline = now() + SHRINK_MS;
+  let last = cause;
+  const ops = yield* shrink(history, {
+    maxTries: SHRINK_TRIES,
+    isOver: () => now() > deadline,
+    // What kills shows at the end of its batch; what differs, at once.
+    isLastNeeded: kind === 'divergence',
+    fails: (candidate) => {
+      const outcome = tryAlone(given, candidate);
+      if (outcome === undefined) return false;
+      const isSame =
+        outcome instanceof Error
+          ? deathOf(outcome) === kind
+          : kind === 'divergence' && outcome.index === candidate.length - 1;
+      if (isSame) last = outcome;
+      return isSame;
+    },
+  });
+  return {
+    kind,
+    shape,
+    seed,
+    episode,
+    length: history.length,
+    sequence: ops.map(formatOp),
+    ops: ops.map(opToJson),
+    model: last instanceof Error ? modelAnswer(given.createModel(), ops) : last.model,
+    reference: last instanceof Error ? last.message : last.reference,
+  };
+}
+
+function tryAlone({ restart, discard }: Case, ops: readonly Op[]): Difference | Error | undefined {
+  const { model, reference } = restart();
+  try {
+    return runOps(ops, model, reference);
+  } catch (error) {
+    if (deathOf(error) === undefined) throw error;
+    discard();
+    return error as Error;
+  }
+}
+
+// What the model answers to the last operation of a sequence that the reference did not survive.
+function modelAnswer(model: ModelSide, ops: readonly Op[]): string {
+  let answer = 'it carries this out';
+  // Against itself: there is nobody else left.
+  runOps(ops, model, echoOf(model), {
+    onAnswer: (op, ret) => {
+      if (op === ops.at(-1)) answer = `${op.kind === 'rtas' ? 'status' : 'r3'} = ${ret}`;
+    },
+  });
+  return answer;
+}
+
+function echoOf(model: ModelSide): Side {
+  return {
+    memory: model.memory,
+    submit: () => {},
+    collect: () => model.collect(),
+    restart: () => {},
+    reset: () => {},
+    close: () => {},
+  };
+}
