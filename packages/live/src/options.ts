@@ -20,7 +20,10 @@ export interface HostBridgeOptions {
 export interface LiveQemuOptions {
   /** Path or name of QEMU's program; `qemu-system-ppc64`, from the PATH, if not given. */
   readonly qemu?: string;
-  /** Size of the guest's memory in bytes: 256 MiB if not given; of host memory, what is used. */
+  /**
+   * Size of the guest's memory in bytes: a multiple of 256 MiB, which is also what it is if not
+   * given. Of the host's memory it takes what is written.
+   */
   readonly memory?: number;
   /** Up to where memory could be plugged, in bytes: QEMU's `maxmem`. */
   readonly maxMemory?: number;
