@@ -11,7 +11,8 @@ export type FdtValue = string | string[] | number | number[] | bigint | Uint8Arr
  * A node, in the order given:
  * `createNode('memory@0', { device_type: 'memory', reg: [0, 0, 0, 0x8000_0000] })`.
  *
- * An empty list is an empty value. Names are checked when the tree is written.
+ * An empty list is an empty value. Names are checked when the tree is written. JavaScript moves names
+ * that are whole numbers (`'0'`) to the front of an object: where that matters, fill `properties`.
  * @throws FdtError `E_FDT_VALUE` for a value that does not fit its kind
  */
 export function createNode(

@@ -7,6 +7,7 @@ const aliases = createNode('aliases', {
   bus: '/soc',
   loop: 'loop',
   other: 'disk',
+  relative: 'soc',
   gone: '/nothing',
   odd: 1,
 });
@@ -51,7 +52,7 @@ describe('findNode', () => {
     expect(findNode(root, path)).toBeUndefined();
   });
 
-  test.each(['loop', 'other', 'odd', 'other/part'])(
+  test.each(['loop', 'other', 'odd', 'other/part', 'relative', 'relative/net'])(
     'an alias that is no full path leads nowhere: %s',
     (path) => {
       expect(findNode(root, path)).toBeUndefined();

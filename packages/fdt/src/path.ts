@@ -48,7 +48,7 @@ export function findProperty(node: FdtNode, name: string): FdtProperty | undefin
 
 function childOf(parent: FdtNode, name: string, path: string): FdtNode | undefined {
   const exact = parent.children.find((child) => child.name === name);
-  if (exact || name.includes('@')) return exact;
+  if (exact) return exact;
   const [first, second] = parent.children.filter((child) => baseName(child.name) === name);
   if (first && second) {
     throw new FdtError('E_FDT_PATH', {

@@ -32,7 +32,11 @@ export function writeFdt(fdt: Fdt, options: FdtOptions = {}): Uint8Array {
   const { root, reservations, bootCpuid } = fdt;
   if (!isU32(bootCpuid)) {
     const found = String(bootCpuid);
-    throw new FdtError('E_FDT_VALUE', { what: 'bootCpuid', expected: 'an unsigned 32-bit', found });
+    throw new FdtError('E_FDT_VALUE', {
+      what: 'bootCpuid',
+      expected: 'an unsigned 32-bit integer',
+      found,
+    });
   }
   for (const reservation of reservations) checkReservation(reservation);
   if (strict) checkOverlaps(reservations);

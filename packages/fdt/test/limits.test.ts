@@ -1,4 +1,4 @@
-/** Input that is made to cost much. Each bound on time is far above what is needed. */
+/** Input that is made to cost much. What would take more than linear time would not end in time. */
 import { describe, expect, test } from 'vitest';
 import { type FdtOptions, parseFdt, writeFdt } from '../src/index.js';
 import { begin, end, endNode, prop, rawBlob, rootWith, word } from './raw-blob.js';
@@ -64,8 +64,8 @@ test('a name of 1 MiB is not read to its end by each of 100,000 properties', () 
   expect(refusal(blob)).toBe('E_FDT_NAME');
 });
 
-test('100,000 nodes, each with a name at an offset of its own', { timeout: 5000 }, () => {
-  const nodes = repeat([...begin('n1234567'), ...prop(0), ...endNode], 100_000, (copy, index) => {
+test('50,000 nodes, each with a name at an offset of its own', () => {
+  const nodes = repeat([...begin('n1234567'), ...prop(0), ...endNode], 50_000, (copy, index) => {
     for (const [at, digit] of [...String(index).padStart(7, '0')].entries()) {
       copy.setUint8(5 + at, digit.charCodeAt(0));
     }
@@ -73,16 +73,16 @@ test('100,000 nodes, each with a name at an offset of its own', { timeout: 5000 
   });
   const strings = `${'a'.repeat(255)}\0`.repeat(400);
   const fdt = parseFdt(blobOf([begin(''), nodes, endNode, end], strings));
-  expect(fdt.root.children).toHaveLength(100_000);
+  expect(fdt.root.children).toHaveLength(50_000);
   expect(fdt.root.children[254]).toEqual({
     name: 'n0000254',
     properties: [{ name: 'a', value: new Uint8Array() }],
     children: [],
   });
-  expect(writeFdt(fdt).length).toBe(56 + 8 + 100_000 * 32 + 8 + 256);
+  expect(writeFdt(fdt).length).toBe(56 + 8 + 50_000 * 32 + 8 + 256);
 });
 
-test('255 names that end alike are written in one string', { timeout: 5000 }, () => {
+test('255 names that end alike are written in one string', () => {
   const properties = Array.from({ length: 255 }, (_, index) => ({
     name: 'a'.repeat(255 - index),
     value: new Uint8Array(),
@@ -121,7 +121,7 @@ test('a blob that says it is 4 GiB allocates nothing', () => {
   expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 ** 20);
 });
 
-test('250,000 reservations without an end', { timeout: 5000 }, () => {
+test('250,000 reservations without an end', () => {
   const blob = blobOf([begin(''), endNode, end, repeat(word(1), 1_000_000)], '');
   new DataView(blob.buffer, blob.byteOffset).setUint32(0x10, 72);
   expect(refusal(blob)).toBe('E_FDT_RESERVATION');

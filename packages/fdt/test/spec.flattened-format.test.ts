@@ -138,11 +138,29 @@ describe('taken', () => {
     expect(writeFdt(parseFdt(blob)).subarray(28, 32)).toEqual(Uint8Array.of(0x80, 0, 0, 1));
   });
 
+  test('§5.3.2: reservations that touch do not overlap', () => {
+    const reservations = [0, 0x2000, 0, 0x1000, 0, 0x1000, 0, 0x1000, 0, 0, 0, 0];
+    expect(parseFdt(rawBlob({ reservations }), { strict: true }).reservations).toHaveLength(2);
+  });
+
+  test('§2.2.1: 31 characters before the unit address', () => {
+    const name = `${'a'.repeat(31)}@8000000000000000`;
+    const blob = rawBlob({ structure: rootWith(begin(name), endNode) });
+    expect(parseFdt(blob, { strict: true }).root.children[0]?.name).toBe(name);
+  });
+
   test('64 levels', () => {
     const deep = [...Array(63).fill(begin('a')), ...Array(63).fill(endNode)];
     const blob = rawBlob({ structure: rootWith(...deep), strings: '' });
     expect(writeFdt(parseFdt(blob))).toEqual(blob);
   });
+});
+
+test('a name that is too long is not read to its end', () => {
+  const blob = rawBlob({ structure: rootWith(begin('a'.repeat(300)), endNode) });
+  expect(refusal(blob, { strict: true }).code).toBe('E_FDT_NAME');
+  const endless = rawBlob({ structure: [...begin(''), ...begin('a'.repeat(300)).slice(0, 304)] });
+  expect(refusal(endless).code).toBe('E_FDT_NAME');
 });
 
 test('an error names the node, the offset and both sides', () => {

@@ -173,6 +173,15 @@ describe('not written', () => {
     expect(write(createNode(''), { bootCpuid })).toThrow(code('E_FDT_VALUE'));
   });
 
+  test('2^40 nodes that are 40: the size stops it', () => {
+    const value = new Uint8Array(2 ** 24);
+    let node: FdtNode = createNode('n', { value });
+    for (let level = 0; level < 40; level += 1) {
+      node = createNode('n', { value }, [node, { ...node, name: 'm' }]);
+    }
+    expect(write({ ...node, name: '' })).toThrow(code('E_FDT_SIZE'));
+  });
+
   test('2 GiB', () => {
     const half = new Uint8Array(2 ** 30);
     expect(write(createNode('', { a: half, b: half }))).toThrow(code('E_FDT_SIZE'));
