@@ -118,9 +118,12 @@ function isGoodTce(memory: GuestMemory, table: TceTable, hi: number, lo: number)
   return isInMemslot(memory, hi, lo);
 }
 
-/** [linux v6.1.192 kvmppc_tce_to_ua] */
+/**
+ * Whether a frame belongs to a memory slot: QEMU makes those of whole pages of the host.
+ * [linux v6.1.192 kvmppc_tce_to_ua, qemu v7.2 accel/kvm/kvm-all.c kvm_align_section]
+ */
 function isInMemslot(memory: GuestMemory, hi: number, lo: number): boolean {
   if (!isSafeHi(hi)) return false;
   const gpa = joinNumber(hi, lo);
-  return memory.isBacked(gpa - (gpa % HOST_PAGE_SIZE), 1);
+  return memory.isBacked(gpa - (gpa % HOST_PAGE_SIZE), HOST_PAGE_SIZE);
 }
