@@ -46,7 +46,7 @@ export function createDmaDeviceTree(iommu: SpaprIommu, options: DmaDeviceTreeOpt
 
 function createRtasNode({ machineType, cpus, lrdrMaxAddress }: DmaDeviceTreeOptions): FdtNode {
   const hasHptResize = !/^pseries-2\.[0-9]$/.test(machineType);
-  return createNode('rtas', {
+  return createLibfdtNode('rtas', {
     'ibm,hypertas-functions': HYPERTAS_FUNCTIONS.filter(
       (name) => name !== 'hcall-hpt-resize' || hasHptResize,
     ),
@@ -70,24 +70,39 @@ function createPhbNode(phb: SpaprPhb): FdtNode {
   };
   const [table] = phb.tables;
   const { liobn = 0, busOffset = 0n, nbTable = 0, pageSize = 0 } = table ?? {};
-  return createNode(`pci@${phb.buid.toString(16)}`, {
+  return createLibfdtNode(`pci@${phb.buid.toString(16)}`, {
     reg: [...u64(phb.buid), 0, 0],
     ...(phb.hasDdw ? ddw : {}),
     ...dmaWindow('ibm,dma-window', liobn, busOffset, nbTable * pageSize),
   });
 }
 
-// [qemu v7.2 hw/ppc/spapr_vio.c vio_make_devnode]
+// By address, whatever the order on the command line.
+// [qemu v7.2 hw/ppc/spapr_vio.c spapr_dt_vdevice, vio_make_devnode]
 function createVdeviceNode(devices: readonly SpaprVioDevice[]): FdtNode {
-  const nodes = devices.map(({ name, reg, table }) =>
-    createNode(name, {
+  const ascending = [...devices].sort((a, b) => a.reg - b.reg);
+  const nodes = ascending.map(({ name, reg, table }) =>
+    createLibfdtNode(name, {
       reg: [reg],
       ...(table === undefined
         ? {}
         : dmaWindow('ibm,my-dma-window', table.liobn, 0n, table.nbTable * table.pageSize)),
     }),
   );
-  return createNode('vdevice', { '#address-cells': 1, '#size-cells': 0 }, nodes);
+  return createLibfdtNode('vdevice', { '#address-cells': 1, '#size-cells': 0 }, nodes);
+}
+
+/**
+ * A node whose properties are given in the order in which QEMU sets them: libfdt puts each new one
+ * before those that are there, as the trees in test/vectors show.
+ */
+function createLibfdtNode(
+  name: string,
+  properties: Readonly<Record<string, FdtValue>>,
+  children: FdtNode[] = [],
+): FdtNode {
+  const node = createNode(name, properties, children);
+  return { ...node, properties: node.properties.reverse() };
 }
 
 // The size is cut to 32 bits, as QEMU does. [qemu v7.2 hw/ppc/spapr_iommu.c spapr_dma_dt]
