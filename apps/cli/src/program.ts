@@ -1,6 +1,9 @@
+import { ACCIDENTS } from '@pinhole/live';
 import { scenarioJsonSchema } from '@pinhole/machine';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { compare } from './compare.js';
+import { conformHcalls } from './conform-hcalls.js';
+import { hcall } from './hcall.js';
 import { list } from './list.js';
 import { replay } from './replay.js';
 import { run } from './run.js';
@@ -8,10 +11,22 @@ import { VERSION } from './version.js';
 
 const collect = (value: string, previous: readonly string[]): string[] => [...previous, value];
 
+const collectAccident = (value: string, previous: readonly string[]): string[] => {
+  const names = ACCIDENTS.map(({ name }) => name);
+  if (names.includes(value)) return [...previous, value];
+  throw new InvalidArgumentError(`Allowed choices are ${names.join(', ')}.`);
+};
+
 const parseSeed = (value: string): number => {
   const seed = Number(value);
   if (/^\d+$/.test(value) && Number.isSafeInteger(seed)) return seed;
   throw new InvalidArgumentError('Expected a whole number from 0 to 2^53-1.');
+};
+
+const parseCount = (value: string): number => {
+  const count = Number(value);
+  if (/^\d+$/.test(value) && Number.isSafeInteger(count) && count > 0) return count;
+  throw new InvalidArgumentError('Expected a whole number from 1 to 2^53-1.');
 };
 
 const formatOption = (): Option =>
@@ -79,6 +94,47 @@ export function createProgram(): Command {
     .addOption(formatOption())
     .addOption(setOption())
     .action(replay);
+  program
+    .command('hcall')
+    .description("the model's hypercalls for other programs: JSON lines in, JSON lines out")
+    .addOption(
+      new Option('--handler <handler>', 'who answers TCE hypercalls')
+        .choices(['qemu', 'kvm'])
+        .default('qemu'),
+    )
+    .option('--memory <size>', 'guest memory', '256MiB')
+    .addOption(setOption())
+    .addHelpText(
+      'after',
+      `
+One request a line, one answer a line; at a terminal there is a prompt (help helps).
+  {"op":"H_PUT_TCE","args":["0x80000000","0x1000","0x5003"]}                  {"ret":0,"out":[]}
+  {"rtas":"ibm,query-pe-dma-window","args":[0,134217728,536870912],"nret":5}  {"rets":[0,1,...]}
+  {"write":{"gpa":"0x10000","hex":"00ff"}}                                    {}
+  {"read":{"gpa":"0x10000","length":2}}                                       {"hex":"00ff"}
+  {"reset":true}  {"save":true}  {"restore":{...}}                            {}  {"saved":{...}}  {}
+What cannot be carried out is answered by {"error":{"line":...,"code":...,"message":...}}.`,
+    )
+    .action(hcall);
+  const conform = program
+    .command('conform')
+    .description('hold the model against a live QEMU (Linux; Debian: qemu-system-ppc)');
+  conform
+    .command('hcalls')
+    .description('random hypercalls on the model and on a real QEMU, every answer compared')
+    .option('--count <number>', 'how many hypercalls', parseCount, 300_000)
+    .option('--seed <number>', 'determines the hypercalls', parseSeed, 1)
+    .option('--qemu <path>', "QEMU's program", 'qemu-system-ppc64')
+    .addOption(
+      new Option(
+        '--include <accident>',
+        'provoke an accident of QEMU that is left out otherwise (see docs/CONFORMANCE.md); repeatable',
+      )
+        .argParser(collectAccident)
+        .default([], 'none'),
+    )
+    .addOption(formatOption())
+    .action(conformHcalls);
   const config = program.command('config').description('about scenario files');
   config
     .command('schema')

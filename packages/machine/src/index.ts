@@ -10,6 +10,8 @@ export type { DiskSource } from './disk.js';
 export { CopyOnWriteDisk, createSeededDisk, DEFAULT_DISK_SIZE } from './disk.js';
 export type { MachineErrorCode, ScenarioProblem } from './errors.js';
 export { MachineError } from './errors.js';
+export type { HcallAnswer } from './hcall-session.js';
+export { HcallSession, MAX_HCALL_LINE } from './hcall-session.js';
 export type { Outcome } from './outcome.js';
 export { OUTCOMES } from './outcome.js';
 export type {
@@ -22,10 +24,11 @@ export type { RunReport } from './report.js';
 export type { RunOptions } from './run.js';
 export { architectures, runScenario } from './run.js';
 export type { ParseScenarioOptions } from './scenario.js';
-export { parseScenario } from './scenario.js';
+export { parseMachine, parseScenario } from './scenario.js';
 export type {
   DeviceConfig,
   GuestConfig,
+  HostBridgeConfig,
   MachineConfig,
   Scenario,
   Transfer,

@@ -61,18 +61,61 @@ const only = <T extends string | number | boolean>(value: T, what: string) =>
 const names = <T extends { readonly id: string }>(items: readonly T[]): [string, ...string[]] =>
   items.map(({ id }) => id) as [string, ...string[]];
 
+/** What a PCI host bridge of a pseries machine can be told. */
+const hostBridge = {
+  ddw: z
+    .boolean()
+    .optional()
+    .describe('Dynamic DMA windows; default: as the machine type has it. pseries only.'),
+  dmaWindowSize: size.prefault('1GiB').describe('The default window. pseries only.'),
+  pageSizes: u64
+    .optional()
+    .describe("Page sizes of windows: QEMU's pgsz; default: the machine type's. pseries only."),
+  limitedAddressMode: z
+    .boolean()
+    .default(false)
+    .describe('The limited-address mode of LoPAR 2.13, which QEMU does not have. pseries only.'),
+};
+
 const machine = z.strictObject({
   arch: z.enum(['pseries', 'arm64']).describe('The platform.'),
   memory: size.prefault('2GiB').describe('Guest memory.'),
   maxMemory: size.optional().describe("Room for hotplug: QEMU's maxmem. pseries only."),
   cpus: only(1, 'more CPUs are'),
   qemu: z.enum(['7.2', '10.0']).default('7.2').describe('The QEMU whose habits are modelled.'),
-  tceHandler: only('qemu', "KVM's in-kernel handlers are"),
-  ddw: z.boolean().default(true).describe('Dynamic DMA windows. pseries only.'),
-  dmaWindowSize: size.prefault('1GiB').describe('The default window. pseries only.'),
-  pageSizes: u64
-    .prefault('0x1211000')
-    .describe("Page sizes of windows: QEMU's pgsz. pseries only."),
+  type: z
+    .string()
+    .regex(
+      /^pseries(-\d{1,3}\.\d{1,3}(-sxxm)?)?$/,
+      'expected pseries, pseries-7.2, pseries-2.6 or so',
+    )
+    .default('pseries')
+    .describe("QEMU's machine type: decides what host bridges can do. pseries only."),
+  tceHandler: z
+    .enum(['qemu', 'kvm'])
+    .default('qemu')
+    .describe("Who answers TCE hypercalls: QEMU, or KVM in the host's kernel. pseries only."),
+  ...hostBridge,
+  hostBridges: z
+    .array(z.strictObject({ index: z.number().int().min(1).max(30), ...hostBridge }))
+    .max(30)
+    .default([])
+    .describe('More PCI host bridges, without devices. pseries only.'),
+  vio: z
+    .array(
+      z.strictObject({
+        reg: z.number().int().min(0).max(0xffff_ffff).describe('Its unit address and LIOBN.'),
+        name: z
+          .string()
+          .max(31)
+          .default('vdevice')
+          .describe('As in the device tree: l-lan, v-scsi.'),
+        windowSize: size.prefault('256MiB').describe('Its DMA window; 0: none.'),
+      }),
+    )
+    .max(64)
+    .default([])
+    .describe('Devices of the virtual I/O bus. pseries only.'),
   dmaRanges: z
     .array(
       z.strictObject({
@@ -121,17 +164,29 @@ export type WorkloadOperation =
   | { readonly read: Transfer }
   | { readonly write: Transfer & { readonly fill?: number | undefined } };
 
+/** A PCI host bridge of a pseries machine; what is left out is the machine type's. */
+export interface HostBridgeConfig {
+  readonly ddw?: boolean | undefined;
+  readonly dmaWindowSize: number;
+  readonly pageSizes?: bigint | undefined;
+  readonly limitedAddressMode: boolean;
+}
+
 /** The part of a scenario that describes hardware. Sizes in bytes. */
-export interface MachineConfig {
+export interface MachineConfig extends HostBridgeConfig {
   readonly arch: 'pseries' | 'arm64';
   readonly memory: number;
   readonly maxMemory?: number | undefined;
   readonly cpus: 1;
   readonly qemu: '7.2' | '10.0';
-  readonly tceHandler: 'qemu';
-  readonly ddw: boolean;
-  readonly dmaWindowSize: number;
-  readonly pageSizes: bigint;
+  readonly type: string;
+  readonly tceHandler: 'qemu' | 'kvm';
+  readonly hostBridges: readonly (HostBridgeConfig & { readonly index: number })[];
+  readonly vio: readonly {
+    readonly reg: number;
+    readonly name: string;
+    readonly windowSize: number;
+  }[];
   readonly dmaRanges?:
     | readonly { readonly cpu: number; readonly bus: bigint; readonly size: number }[]
     | undefined;
@@ -180,6 +235,11 @@ export const scenarioSchema: z.ZodType<Scenario> = z.strictObject({
   workload: z.array(operation).min(1).max(10_000),
   expect: z.enum(OUTCOMES).optional().describe('How the run must end.'),
   seed: z.number().int().nonnegative().default(1),
+});
+
+/** A machine alone. */
+export const machineOnlySchema: z.ZodType<{ readonly machine: MachineConfig }> = z.strictObject({
+  machine,
 });
 
 /** The JSON Schema of scenario files, for editors. */

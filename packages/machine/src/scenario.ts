@@ -1,7 +1,12 @@
 import { type Document, isMap, isScalar, LineCounter, parseDocument } from 'yaml';
 import type { z } from 'zod';
 import { MachineError, type ScenarioProblem } from './errors.js';
-import { type Scenario, scenarioSchema } from './scenario-schema.js';
+import {
+  type MachineConfig,
+  machineOnlySchema,
+  type Scenario,
+  scenarioSchema,
+} from './scenario-schema.js';
 
 /** A scenario file has at most this many characters; aliases in it expand at most 100 times. */
 const MAX_TEXT = 2 ** 20;
@@ -19,6 +24,19 @@ export interface ParseScenarioOptions {
  * @throws MachineError `E_SCENARIO` with every problem: where, what was expected, what was found.
  */
 export function parseScenario(text: string, options: ParseScenarioOptions = {}): Scenario {
+  return parseChecked(scenarioSchema, text, options);
+}
+
+/**
+ * Makes the description of a machine from `path=value` pairs alone; see {@link parseScenario}.
+ * @param set - such as `machine.memory=4GiB`; `machine.arch` at least.
+ * @throws MachineError `E_SCENARIO`.
+ */
+export function parseMachine(set: readonly string[]): MachineConfig {
+  return parseChecked(machineOnlySchema, 'machine: {}', { set }).machine;
+}
+
+function parseChecked<T>(schema: z.ZodType<T>, text: string, options: ParseScenarioOptions): T {
   const fail = (problems: readonly ScenarioProblem[]): MachineError =>
     new MachineError(
       'E_SCENARIO',
@@ -49,7 +67,7 @@ export function parseScenario(text: string, options: ParseScenarioOptions = {}):
     const message = error instanceof Error ? error.message : 'the document cannot be expanded';
     throw fail([{ path: '', line: 1, column: 1, message }]);
   }
-  const result = scenarioSchema.safeParse(value);
+  const result = schema.safeParse(value);
   if (result.success) return result.data;
   throw fail(
     result.error.issues.flatMap((issue) =>

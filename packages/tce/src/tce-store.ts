@@ -100,30 +100,48 @@ export class TceStore {
     }
   }
 
-  /** Visits every entry that is not zero, in ascending order. */
-  forEach(visit: (index: number, hi: number, lo: number) => void): void {
+  /**
+   * Visits what is not zero, in ascending order from `from` on, until a visit says false. Equal
+   * entries that stand for a whole piece are one visit, with their number.
+   */
+  forEachRun(
+    visit: (index: number, length: number, hi: number, lo: number) => unknown,
+    from = 0,
+  ): void {
     let alone: number[] | undefined;
     let next = 0;
-    this.#chunks.forEach((chunk, number) => {
+    for (let number = from >>> CHUNK_SHIFT; number < this.#chunks.length; number += 1) {
+      const chunk = this.#chunks[number];
+      const start = number * CHUNK;
+      const first = Math.max(from, start);
       if (chunk !== undefined) {
-        for (let i = 0; i < CHUNK; i += 1) {
-          const hi = chunk.words[i * 2] as number;
-          const lo = chunk.words[i * 2 + 1] as number;
-          if (hi !== 0 || lo !== 0) visit(number * CHUNK + i, hi, lo);
+        const length = chunk.isShared ? start + CHUNK - first : 1;
+        for (let index = first; index < start + CHUNK; index += length) {
+          const at = (index - start) * 2;
+          const hi = chunk.words[at] as number;
+          const lo = chunk.words[at + 1] as number;
+          if ((hi !== 0 || lo !== 0) && visit(index, length, hi, lo) === false) return;
         }
       } else if (this.#scattered[number] !== 0) {
         alone ??= this.#sortedIndices();
-        while (next < alone.length && (alone[next] as number) < number * CHUNK) next += 1;
-        const end = (number + 1) * CHUNK;
-        for (; next < alone.length && (alone[next] as number) < end; next += 1) {
+        while (next < alone.length && (alone[next] as number) < first) next += 1;
+        for (; next < alone.length && (alone[next] as number) < start + CHUNK; next += 1) {
           const index = alone[next] as number;
           const slot = this.#find(index);
           const hi = this.#slots[slot + 1] as number;
           const lo = this.#slots[slot + 2] as number;
-          if (hi !== 0 || lo !== 0) visit(index, hi, lo);
+          if ((hi !== 0 || lo !== 0) && visit(index, 1, hi, lo) === false) return;
         }
       }
-    });
+    }
+  }
+
+  /** As `forEachRun`, entry for entry. */
+  forEach(visit: (index: number, hi: number, lo: number) => unknown, from = 0): void {
+    this.forEachRun((index, length, hi, lo) => {
+      for (let i = 0; i < length; i += 1) if (visit(index + i, hi, lo) === false) return false;
+      return true;
+    }, from);
   }
 
   // False when the piece has too many scattered entries to take another.

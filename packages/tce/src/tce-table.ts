@@ -134,7 +134,7 @@ export class TceTable {
    * that comes late learns what is mapped. [qemu v7.2 hw/ppc/spapr_iommu.c spapr_tce_replay]
    */
   replay(notifier: TceNotifier): void {
-    this.#store?.forEach((index, hi, lo) => {
+    this.forEachEntry((index, hi, lo) => {
       if ((lo & PERM) !== 0) notifier.notify(tceEvent(this, index, hi, lo));
     });
   }
@@ -257,14 +257,22 @@ export class TceTable {
 
   /** Visits every entry that grants a permission, in ascending order. */
   forEachLive(visit: (index: number, tce: Tce) => void): void {
-    this.#store?.forEach((index, hi, lo) => {
+    this.forEachEntry((index, hi, lo) => {
       if ((lo & PERM) !== 0) visit(index, joinU64(hi, lo));
     });
   }
 
-  /** Visits every entry that is not zero, in ascending order. */
-  forEachEntry(visit: (index: number, hi: number, lo: number) => void): void {
-    this.#store?.forEach(visit);
+  /** Visits every entry that is not zero, in ascending order from `from` on, until a visit says false. */
+  forEachEntry(visit: (index: number, hi: number, lo: number) => unknown, from = 0): void {
+    this.#store?.forEach(visit, from);
+  }
+
+  /** As `forEachEntry`; entries that are equal and follow each other can be one visit. */
+  forEachRun(
+    visit: (index: number, length: number, hi: number, lo: number) => unknown,
+    from = 0,
+  ): void {
+    this.#store?.forEachRun(visit, from);
   }
 
   // The entry for a relative address, or -1.

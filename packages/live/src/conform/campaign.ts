@@ -9,7 +9,7 @@ import { MEMORY_SIZE, modelOf, SHAPES, type Shape } from './shapes.js';
 import { ModelSide, type Side } from './sides.js';
 
 /** Operations between two restarts of the machine. */
-const EPISODE = 40_000;
+const EPISODE = 100_000;
 /** Operations between two looks into the tables. */
 const CHECKPOINT = 5_000;
 /** Operations that are made up at once. */
@@ -147,17 +147,28 @@ export class HcallCampaign {
     const { machine } = sides.model;
     const generator = new OpGenerator(rng, machine, MEMORY_SIZE, this.#options.include ?? []);
     const history: Op[] = [];
+    let next: Op[] | undefined;
+    const makeUp = (): Op[] => Array.from({ length: PIECE }, () => generator.next());
     while (history.length < EPISODE && !this.#isDone) {
       const isCheckpoint = history.length % CHECKPOINT < PIECE && history.length > 0;
       const looks = isCheckpoint ? [...generator.checkpoint()] : [];
-      const piece = [...looks, ...Array.from({ length: PIECE }, () => generator.next())];
-      if (!(yield* this.#piece(piece, history, sides))) return;
+      const piece = [...looks, ...(next ?? makeUp())];
+      next = undefined;
+      const meanwhile = (): void => {
+        next = makeUp();
+      };
+      if (!(yield* this.#piece(piece, history, sides, meanwhile))) return;
     }
     yield* this.#piece([...generator.checkpoint()], history, sides);
   }
 
   // Adds a piece to the history. False when it ended in a finding.
-  *#piece(piece: readonly Op[], history: Op[], sides: Sides): Generator<void, boolean> {
+  *#piece(
+    piece: readonly Op[],
+    history: Op[],
+    sides: Sides,
+    meanwhile: () => void = () => {},
+  ): Generator<void, boolean> {
     const start = history.length;
     history.push(...piece);
     const progress: Progress = { begun: 0 };
@@ -165,6 +176,7 @@ export class HcallCampaign {
     try {
       const difference = runOps(piece, sides.model, sides.reference, {
         progress,
+        meanwhile,
         onAnswer: (op, ours, theirs) => {
           this.#hcalls += 1;
           this.#coverage.count(op, ours, theirs);

@@ -15,6 +15,9 @@ import { LIST_PAGES, LISTS, SCRATCH } from './sides.js';
 const U64 = 2n ** 64n - 1n;
 const NO_CELL = 0xffff_ffff;
 
+/** Entries of a window that are looked at, of those that are not zero. */
+const LOOKS = 100;
+
 /**
  * Opcodes that no QEMU implements: below the table's end, between its entries, beyond it, and
  * 64-bit values whose low half is a call.
@@ -72,12 +75,12 @@ export class OpGenerator {
 
   /** The next operation. */
   next(): Op {
-    // What makes QEMU rebuild its address spaces takes it half a millisecond, a reset twenty.
-    const kind = this.#rng.below(40_000);
+    // What makes QEMU rebuild its address spaces takes it half a millisecond, a reset many.
+    const kind = this.#rng.below(100_000);
     if (kind < 1) return { kind: 'reset' };
-    if (kind < 200) return this.#write();
+    if (kind < 400) return this.#write();
     for (;;) {
-      const op = kind < 1000 ? this.#rtas() : this.#hcall();
+      const op = kind < 1600 ? this.#rtas() : this.#hcall();
       if (!isLeftOut(op, this.#included)) return op;
     }
   }
@@ -87,10 +90,11 @@ export class OpGenerator {
     for (const table of this.#tables) {
       if (!table.isEnabled) continue;
       const indices: number[] = [];
-      table.forEachEntry((index) => indices.push(index));
-      const step = Math.max(1, Math.ceil(indices.length / 100));
-      const first = this.#rng.below(step);
-      for (let i = first; i < indices.length; i += step) yield this.#get(table, indices[i] ?? 0);
+      const from = this.#one(2) ? 0 : this.#rng.below(table.nbTable);
+      table.forEachEntry((index) => indices.push(index) < LOOKS * 4, from);
+      for (let i = 0; i < LOOKS && i < indices.length; i += 1) {
+        yield this.#get(table, this.#pick(indices));
+      }
       for (let i = 0; i < 20; i += 1) yield this.#get(table, this.#index(table));
     }
     yield { kind: 'read', gpa: LISTS, length: LIST_PAGES * 4096 };

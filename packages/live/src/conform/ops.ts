@@ -1,5 +1,5 @@
 import { hex } from '@pinhole/base';
-import { HCALL_NAMES, KVMPPC_H_RTAS, RTAS_TOKENS } from '@pinhole/hcall';
+import { HCALL_NAMES, RTAS_TOKENS } from '@pinhole/hcall';
 
 /** A hypercall, with whatever is in the registers. */
 export interface HcallOp {
@@ -64,8 +64,10 @@ const RTAS_NAMES = new Map<number, string>(
 
 /** The name of the call that an operation makes, for tables; a number where it has none. */
 export function callName(op: HcallOp | RtasOp): string {
-  if (op.kind === 'rtas') return RTAS_NAMES.get(op.token) ?? 'RTAS, unknown token';
-  if (op.opcode === BigInt(KVMPPC_H_RTAS)) return 'KVMPPC_H_RTAS';
+  if (op.kind === 'rtas') {
+    if (op.at !== undefined) return 'RTAS, odd buffer (r3)';
+    return RTAS_NAMES.get(op.token) ?? 'RTAS, unknown token';
+  }
   return HCALL_NAMES.get(Number(op.opcode)) ?? 'unknown opcode';
 }
 

@@ -28,6 +28,14 @@ export interface Progress {
   begun: number;
 }
 
+/** Options of {@link runOps}. */
+export interface RunOptions {
+  readonly onAnswer?: OnAnswer;
+  readonly progress?: Progress;
+  /** Is called once, when the model has done everything and the reference may still be at work. */
+  readonly meanwhile?: () => void;
+}
+
 /**
  * Runs operations on both sides at once, and compares all registers, the cells of RTAS calls, and
  * memory where it is read. Ends at the first difference. While the reference works on a batch, the
@@ -37,7 +45,7 @@ export function runOps(
   ops: readonly Op[],
   model: Side,
   reference: Side,
-  options: { readonly onAnswer?: OnAnswer; readonly progress?: Progress } = {},
+  options: RunOptions = {},
 ): Difference | undefined {
   const progress = options.progress ?? { begun: 0 };
   for (let at = 0; at < ops.length; ) {
@@ -57,7 +65,9 @@ export function runOps(
       progress.begun = at + batch.length;
       reference.submit(batch);
       model.submit(batch);
-      const answers = [model.collect(), reference.collect()] as const;
+      const ours = model.collect();
+      if (at + batch.length === ops.length) options.meanwhile?.();
+      const answers = [ours, reference.collect()] as const;
       const difference = compareBatch(batch, at, ...answers, options.onAnswer);
       if (difference !== undefined) return difference;
       at += batch.length - 1;

@@ -1,5 +1,6 @@
 import { SpaprMachine } from '@pinhole/hcall';
 import { createGuestMemory } from '@pinhole/memory';
+import { LiveError } from '../errors.js';
 import { LiveQemu } from '../live-qemu.js';
 import type { HostBridgeOptions, LiveQemuOptions } from '../options.js';
 
@@ -70,16 +71,27 @@ export function modelOf(shape: Shape): SpaprMachine {
   });
 }
 
-/** The machine in a real QEMU. @throws LiveError */
+/**
+ * The machine in a real QEMU.
+ * @returns `undefined` when this QEMU no longer has machines of that type.
+ * @throws LiveError when it does not start.
+ */
 export function startShape(
   shape: Shape,
   options: Pick<LiveQemuOptions, 'qemu' | 'timeoutMs'>,
-): LiveQemu {
-  return LiveQemu.start({
-    ...options,
-    memory: MEMORY_SIZE,
-    machine: shape.machineType,
-    phbs: shape.phbs,
-    args: shape.vio.flatMap(({ reg, device }) => ['-device', `${device},reg=${reg}`]),
-  });
+): LiveQemu | undefined {
+  try {
+    return LiveQemu.start({
+      ...options,
+      memory: MEMORY_SIZE,
+      // Old types promise transactional memory, which TCG does not have.
+      machine: `${shape.machineType},cap-htm=off`,
+      phbs: shape.phbs,
+      args: shape.vio.flatMap(({ reg, device }) => ['-device', `${device},reg=${reg}`]),
+    });
+  } catch (error) {
+    const isGone = error instanceof LiveError && /unsupported machine type/.test(error.message);
+    if (isGone) return undefined;
+    throw error;
+  }
 }

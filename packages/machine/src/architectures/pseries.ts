@@ -1,12 +1,6 @@
 import { ModelError } from '@pinhole/base';
 import { createPhysicalDmaOps, GuestPages, type PhbDescription, PseriesDma } from '@pinhole/guest';
-import {
-  createSpaprHypercalls,
-  createUltravisor,
-  HCALL_NAMES,
-  RTAS_TOKENS,
-  type SpaprHypercalls,
-} from '@pinhole/hcall';
+import { createUltravisor, HCALL_NAMES, RTAS_TOKENS, type SpaprHypercalls } from '@pinhole/hcall';
 import {
   createGuestMemory,
   createSystemMemorySpace,
@@ -16,7 +10,7 @@ import {
   type MemoryRegion,
   PageOwnership,
 } from '@pinhole/memory';
-import { SpaprIommu, SpaprPhb } from '@pinhole/tce';
+import type { SpaprPhb } from '@pinhole/tce';
 import {
   type Architecture,
   type DeviceReach,
@@ -25,12 +19,11 @@ import {
   type PlatformOptions,
 } from '../architecture.js';
 import type { MachineConfig } from '../scenario-schema.js';
+import { createSpaprMachine } from '../spapr-config.js';
 
 /** Below this the kernel image and what firmware left; pages come from above. */
 const KERNEL_BASE = 16 * 2 ** 20;
 const MIN_MEMORY = 256 * 2 ** 20;
-/** Hotpluggable memory starts at a multiple of this. [qemu v7.2 include/hw/ppc/spapr.h SPAPR_DEVICE_MEM_ALIGN] */
-const DEVICE_MEM_ALIGN = 2 ** 30;
 /** The lowest address at which a device could place its own memory; RAM must end below. */
 const MAX_MEMORY = 2 ** 46;
 /** The largest default window of the model. */
@@ -50,15 +43,9 @@ function buildPseries(options: PlatformOptions): Platform {
   const ownership = new PageOwnership({ pageSize: kernel.pageSize });
   const view = guest.secure ? new HypervisorView(guestMemory, ownership) : undefined;
   const hypervisorMemory: GuestMemory = view ?? guestMemory;
-  const phb = new SpaprPhb({
-    memory: hypervisorMemory,
-    dmaWindowSize: machine.dmaWindowSize,
-    ddw: machine.ddw,
-    pageSizeMask: machine.pageSizes,
-    tracer,
-  });
-  const iommu = new SpaprIommu({ phbs: [phb] });
-  const hypercalls = createSpaprHypercalls({ iommu, memory: hypervisorMemory, tracer });
+  const hypervisor = createSpaprMachine(machine, { memory: hypervisorMemory, tracer });
+  const { hypercalls } = hypervisor;
+  const phb = hypervisor.iommu.phbs[0] as SpaprPhb;
   const half = Math.floor(machine.memory / 2 ** 21) * 2 ** 20;
   const pages = new GuestPages({
     pageSize: kernel.pageSize,
@@ -71,7 +58,7 @@ function buildPseries(options: PlatformOptions): Platform {
     memory: guestMemory,
     pages,
     hypercalls,
-    phb: describePhb(phb, machine),
+    phb: describePhb(phb, hypervisor.lrdrMaxAddress),
     hasMultiTce: true,
     cpus: machine.cpus,
     tracer,
@@ -125,7 +112,7 @@ function physicalDma(memory: GuestMemory, pages: GuestPages): Platform['dma'] {
 }
 
 // What the device tree says. [qemu v7.2 hw/ppc/spapr_pci.c spapr_dt_phb]
-function describePhb(phb: SpaprPhb, machine: MachineConfig): PhbDescription {
+function describePhb(phb: SpaprPhb, lrdrMaxAddress: number): PhbDescription {
   return {
     buid: phb.buid,
     dmaWindow: {
@@ -143,15 +130,8 @@ function describePhb(phb: SpaprPhb, machine: MachineConfig): PhbDescription {
           ddwExtensions: [RTAS_TOKENS['ibm,reset-pe-dma-window'], 1],
         }
       : {}),
-    lrdrMaxAddress: lrdrMaxAddress(machine),
+    lrdrMaxAddress,
   };
-}
-
-// QEMU 7.2 says 0 without room for hotplug; QEMU 10.0 says where memory ends.
-// [qemu v7.2 hw/ppc/spapr.c spapr_dt_rtas]
-function lrdrMaxAddress({ memory, maxMemory, qemu }: MachineConfig): number {
-  if (maxMemory === undefined || maxMemory === memory) return qemu === '7.2' ? 0 : memory;
-  return Math.ceil(memory / DEVICE_MEM_ALIGN) * DEVICE_MEM_ALIGN + (maxMemory - memory);
 }
 
 function countHypercalls(hypercalls: SpaprHypercalls): Record<string, number> {

@@ -1,0 +1,162 @@
+import { setImmediate } from 'node:timers/promises';
+import {
+  ACCIDENTS,
+  type CampaignResult,
+  type Finding,
+  HcallCampaign,
+  LiveSide,
+  startShape,
+} from '@pinhole/live';
+import Table from 'cli-table3';
+import pc from 'picocolors';
+import { EXIT, interrupt } from './exit.js';
+import { Progress, showsColor } from './terminal.js';
+
+/** Options of `pinhole conform hcalls`. */
+export interface ConformHcallsOptions {
+  readonly count: number;
+  readonly seed: number;
+  readonly qemu: string;
+  readonly include: readonly string[];
+  readonly format: 'table' | 'json';
+}
+
+/** How often Ctrl-C is looked for, in milliseconds. */
+const LOOK_MS = 50;
+
+/** `pinhole conform hcalls`: the model against a live QEMU. */
+export async function conformHcalls(options: ConformHcallsOptions): Promise<void> {
+  const { count, seed, qemu, include } = options;
+  let version = '';
+  const campaign = new HcallCampaign({
+    seed,
+    count,
+    include,
+    now: () => performance.now(),
+    startReference: (shape) => {
+      const live = startShape(shape, { qemu });
+      if (live === undefined) return undefined;
+      version = live.version;
+      return new LiveSide(live);
+    },
+  });
+  const progress = new Progress();
+  const start = performance.now();
+  let looked = start;
+  // Leaving the loop closes QEMU.
+  for (const _ of campaign.run()) {
+    const now = performance.now();
+    if (now - looked < LOOK_MS) continue;
+    looked = now;
+    const { hcalls, findings } = campaign.result;
+    progress.show(`${hcalls} of ${count} hypercalls compared, ${findings.length} findings`);
+    await setImmediate();
+    if (interrupt.isRequested) break;
+  }
+  progress.clear();
+  const report = { qemu, version, options, seconds: (performance.now() - start) / 1000 };
+  const { result } = campaign;
+  process.stdout.write(
+    options.format === 'json' ? toJson(result, report) : toText(result, report, showsColor()),
+  );
+  if (interrupt.isRequested) {
+    process.stderr.write(`pinhole: interrupted after ${result.hcalls} of ${count} hypercalls\n`);
+  }
+  if (result.findings.length > 0) process.exitCode = EXIT.FAILED;
+}
+
+interface Report {
+  readonly qemu: string;
+  readonly version: string;
+  readonly options: ConformHcallsOptions;
+  readonly seconds: number;
+}
+
+function leftOut({ options }: Report): string[] {
+  return ACCIDENTS.map(({ name }) => name).filter((name) => !options.include.includes(name));
+}
+
+function toJson(result: CampaignResult, report: Report): string {
+  const { qemu, version, options, seconds } = report;
+  const json = {
+    schemaVersion: 1,
+    qemu: { path: qemu, version },
+    seed: result.seed,
+    count: options.count,
+    hcalls: result.hcalls,
+    seconds: Number(seconds.toFixed(3)),
+    episodes: result.episodes,
+    machines: result.shapes,
+    leftOut: leftOut(report),
+    coverage: result.coverage.map(({ call, ret, model, reference }) => ({
+      call,
+      ret,
+      model,
+      qemu: reference,
+    })),
+    findings: result.findings.map(({ reference, shape, ...finding }) => ({
+      ...finding,
+      machine: shape,
+      qemu: reference,
+    })),
+  };
+  return `${JSON.stringify(json, null, 2)}\n`;
+}
+
+function toText(result: CampaignResult, report: Report, color: boolean): string {
+  const colors = pc.createColors(color);
+  const { version, options, seconds } = report;
+  const table = new Table({
+    head: ['call', 'returns', 'model', 'QEMU'],
+    style: { head: [], border: [] },
+    colAligns: ['left', 'right', 'right', 'right'],
+    // No lines between the rows.
+    chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
+  });
+  for (const { call, ret, model, reference } of result.coverage) {
+    table.push([call, ret, model, model === reference ? reference : colors.red(String(reference))]);
+  }
+  const rate = Math.round(result.hcalls / seconds);
+  const missing = leftOut(report);
+  const lines = [
+    `QEMU ${version} (${options.qemu}), seed ${result.seed}`,
+    ...result.shapes.map((shape) => `  ${shape}`),
+    '',
+    ...(result.coverage.length > 0 ? [table.toString(), ''] : []),
+    ...result.findings.flatMap((finding) => [...describe(finding, colors), '']),
+    `${result.hcalls} hypercalls compared in ${seconds.toFixed(1)} s (${rate} a second), ${result.episodes} machines from the start.`,
+    ...(missing.length > 0 ? [`Left out by name: ${missing.join(', ')}.`] : []),
+    conclusion(result, colors),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+function describe(finding: Finding, colors: ReturnType<typeof pc.createColors>): string[] {
+  const { kind, sequence, length, shape, episode, seed } = finding;
+  const titles: Record<Finding['kind'], string> = {
+    divergence: 'The answers differ',
+    exit: 'QEMU died',
+    hang: 'QEMU did not answer',
+    'guest-reset': 'QEMU reset the machine',
+  };
+  return [
+    colors.red(`${titles[kind]} (${shape}; seed ${seed}, machine ${episode})`),
+    `  the shortest of ${length} operations that shows it has ${sequence.length}:`,
+    ...sequence.map((op, i) => `  ${String(i + 1).padStart(3)}. ${op}`),
+    `  model: ${finding.model}`,
+    ...finding.reference.split('\n').map((line, i) => `  ${i === 0 ? 'QEMU: ' : '      '} ${line}`),
+  ];
+}
+
+function conclusion(
+  { findings, hcalls }: CampaignResult,
+  colors: ReturnType<typeof pc.createColors>,
+): string {
+  if (findings.some(({ kind }) => kind === 'divergence')) {
+    return colors.red('The model and this QEMU do not agree.');
+  }
+  const deaths = findings.length;
+  const but = deaths === 0 ? '' : ` QEMU did not survive ${deaths} of them.`;
+  if (hcalls === 0) return 'Nothing was compared.';
+  return `${colors.green('The model and this QEMU agree on every one.')}${but}`;
+}

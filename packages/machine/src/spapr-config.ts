@@ -1,0 +1,33 @@
+import type { Tracer } from '@pinhole/base';
+import { SpaprMachine, type SpaprPhbConfig } from '@pinhole/hcall';
+import type { GuestMemory } from '@pinhole/memory';
+import type { HostBridgeConfig, MachineConfig } from './scenario-schema.js';
+
+/** Builds the hypervisor's side of a pseries machine from the `machine` part of a scenario. */
+export function createSpaprMachine(
+  machine: MachineConfig,
+  options: { readonly memory: GuestMemory; readonly tracer?: Tracer },
+): SpaprMachine {
+  const { type, qemu, cpus, maxMemory, tceHandler, hostBridges, vio } = machine;
+  return new SpaprMachine({
+    ...options,
+    machineType: type,
+    qemu,
+    cpus,
+    tceHandler,
+    ...(maxMemory === undefined ? {} : { maxMemory }),
+    phbs: [toPhb(machine, 0), ...hostBridges.map((bridge) => toPhb(bridge, bridge.index))],
+    vio,
+  });
+}
+
+function toPhb(bridge: HostBridgeConfig, index: number): SpaprPhbConfig {
+  const { ddw, pageSizes, dmaWindowSize, limitedAddressMode } = bridge;
+  return {
+    index,
+    dmaWindowSize,
+    limitedAddressMode,
+    ...(ddw === undefined ? {} : { ddw }),
+    ...(pageSizes === undefined ? {} : { pageSizeMask: pageSizes }),
+  };
+}
