@@ -94,9 +94,12 @@ export class SpaprMachine {
   restore(saved: unknown): void {
     const { schemaVersion, iommu } = (saved ?? {}) as Partial<SavedMachine>;
     if (schemaVersion !== 1) {
+      const isShown = ['number', 'string', 'undefined'].includes(typeof schemaVersion);
+      const found = isShown ? String(schemaVersion).slice(0, 60) : 'something else';
       throw new TceError(
         'E_SAVED_STATE',
-        `saved state: schemaVersion: expected 1, found ${String(schemaVersion).slice(0, 60)}`,
+        `saved state: schemaVersion: expected 1, found ${found}`,
+        { details: { path: 'schemaVersion' } },
       );
     }
     this.iommu.restore(iommu);

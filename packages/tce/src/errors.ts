@@ -1,10 +1,10 @@
 import { ModelError } from '@pinhole/base';
 
 /**
- * - `E_DMA_WINDOW`: a default window that cannot exist.
+ * - `E_DMA_WINDOW`: a window that cannot exist.
  * - `E_DUPLICATE_LIOBN`: two tables with one number.
  * - `E_MACHINE_TYPE`: no machine type of pseries.
- * - `E_NOTIFIER`: a notifier that nothing could ever notify, or that cuts a page.
+ * - `E_NOTIFIER`: a notifier that nothing could ever notify, or whose range cuts a page.
  * - `E_SAVED_STATE`: what is to be restored does not fit the machine, or is damaged.
  */
 export type TceErrorCode =

@@ -63,7 +63,8 @@ export class NotifierList {
   /**
    * Adds one in front.
    * @returns a function that takes it out again.
-   * @throws TceError `E_NOTIFIER` for a range that is none or cuts a page. (QEMU aborts at the first
+   * @throws TceError `E_NOTIFIER` for no types, a range that is none or cuts a page. (QEMU aborts on
+   * the first two [qemu v7.2 softmmu/memory.c memory_region_register_iommu_notifier], and at the first
    * event that lies partly in the range. [qemu v7.2 softmmu/memory.c memory_region_notify_iommu_one])
    */
   add(notifier: TceNotifier, pageSize: number): () => void {
@@ -75,6 +76,9 @@ export class NotifierList {
         `expected a range of whole pages of ${pageSize} bytes in the window, found its first byte 0x${start.toString(16)}, its last 0x${end.toString(16)}`,
         { details: { start, end, pageSize } },
       );
+    }
+    if (types.length === 0) {
+      throw new TceError('E_NOTIFIER', 'expected MAP, UNMAP or both to listen to, found neither');
     }
     const entry = { start, end, types, notify: (event: TceEvent) => notifier.notify(event) };
     this.#list = [entry, ...this.#list];

@@ -52,16 +52,18 @@ export interface SpaprPhbDefaults {
  * @throws TceError `E_MACHINE_TYPE`.
  */
 export function spaprMachineDefaults(machineType: string): SpaprPhbDefaults {
-  const version = /^pseries(?:-(\d{1,3})\.(\d{1,3})(?:-sxxm)?)?$/.exec(machineType);
-  if (version === null) {
+  const version = /^pseries(?:-(\d{1,3})\.(\d{1,3}))?$/.exec(
+    machineType === 'pseries-2.12-sxxm' ? 'pseries-2.12' : machineType,
+  );
+  const [, major, minor] = version ?? [];
+  const isUpTo = (limit: number): boolean =>
+    major !== undefined && Number(major) * 1000 + Number(minor) <= limit;
+  if (version === null || isUpTo(2000)) {
     throw new TceError(
       'E_MACHINE_TYPE',
       `expected a machine type such as pseries, pseries-7.2 or pseries-2.6, found "${machineType}"`,
     );
   }
-  const [, major, minor] = version;
-  const isUpTo = (limit: number): boolean =>
-    major !== undefined && Number(major) * 1000 + Number(minor) <= limit;
   return {
     ddw: !isUpTo(2006),
     pageSizeMask: isUpTo(4001) ? 0x1_1000n : SPAPR_PHB_DEFAULTS.pageSizeMask,

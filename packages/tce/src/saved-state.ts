@@ -2,7 +2,7 @@
  * The IOMMU's state as JSON: what QEMU's migration stream has of it, and nothing derived.
  * [qemu v7.2 hw/ppc/spapr_iommu.c vmstate_spapr_tce_table]
  */
-import { hex, hi32, joinU64, lo32 } from '@pinhole/base';
+import { type HiLo, hex, hi32, joinU64, lo32 } from '@pinhole/base';
 import { TceError } from './errors.js';
 import type { TceTable } from './tce-table.js';
 
@@ -43,27 +43,42 @@ export interface SavedIommu {
   readonly vio: readonly SavedVioDevice[];
 }
 
-/** A file may describe no more entries that differ from each other than this (1 GiB of them). */
+/** A file may describe no more entries by steps than this, in all its tables (1 GiB of them). */
 const MAX_STEPPED = 2 ** 27;
 
 /** Writes a table down. */
 export function saveTable(table: TceTable): SavedTable {
   const entries: SavedEntries[] = [];
-  let [first, count, start, step, last] = [0, 0, 0n, 0n, 0n];
+  let [first, count] = [0, 0];
+  let [start, step, last] = [zero(), zero(), zero()];
   const settle = (): void => {
-    if (count > 0) entries.push([first, count, hex(start), hex(count === 1 ? 0n : step)]);
+    if (count > 0) {
+      entries.push([
+        first,
+        count,
+        hex(joinU64(start.hi, start.lo)),
+        hex(joinU64(step.hi, step.lo)),
+      ]);
+    }
   };
-  table.forEachEntry((index, hi, lo) => {
-    const tce = joinU64(hi, lo);
-    const delta = BigInt.asUintN(64, tce - last);
-    if (index === first + count && count > 0 && (count === 1 || delta === step)) {
-      step = delta;
-      count += 1;
+  table.forEachRun((index, length, hi, lo) => {
+    const stepLo = (lo - last.lo) >>> 0;
+    const stepHi = (hi - last.hi - (lo < last.lo ? 1 : 0)) >>> 0;
+    const isSameStep = stepHi === step.hi && stepLo === step.lo;
+    const isNext =
+      count > 0 &&
+      index === first + count &&
+      (count === 1 || isSameStep) &&
+      (length === 1 || (stepHi === 0 && stepLo === 0));
+    if (isNext) {
+      count += length;
+      step = isSameStep ? step : { hi: stepHi, lo: stepLo };
     } else {
       settle();
-      [first, count, start] = [index, 1, tce];
+      [first, count, start, step] = [index, length, { hi, lo }, zero()];
     }
-    last = tce;
+    last.hi = hi;
+    last.lo = lo;
   });
   settle();
   return {
@@ -89,16 +104,22 @@ export function loadTable(table: TceTable, saved: SavedTable): void {
   }
   table.isDefaultWindow = saved.isDefaultWindow;
   for (const [index, count, tce, step] of saved.entries) {
-    const start = BigInt(tce);
-    const by = BigInt(step);
-    if (by === 0n) table.fillSilently(index, count, hi32(start), lo32(start));
+    let [hi, lo] = [hi32(BigInt(tce)), lo32(BigInt(tce))];
+    const [byHi, byLo] = [hi32(BigInt(step)), lo32(BigInt(step))];
+    if (byHi === 0 && byLo === 0) table.fillSilently(index, count, hi, lo);
     else {
       for (let i = 0; i < count; i += 1) {
-        const value = BigInt.asUintN(64, start + BigInt(i) * by);
-        table.storeHalves(index + i, hi32(value), lo32(value));
+        table.storeHalves(index + i, hi, lo);
+        const sum = lo + byLo;
+        hi = (hi + byHi + (sum > 0xffff_ffff ? 1 : 0)) >>> 0;
+        lo = sum >>> 0;
       }
     }
   }
+}
+
+function zero(): HiLo {
+  return { hi: 0, lo: 0 };
 }
 
 /**
@@ -107,9 +128,10 @@ export function loadTable(table: TceTable, saved: SavedTable): void {
  */
 export function parseSavedIommu(value: unknown): SavedIommu {
   const { phbs, vio } = object(value, 'iommu');
+  const budget = { stepped: MAX_STEPPED };
   return {
-    phbs: array(phbs, 'phbs').map((phb, i) => parsePhb(phb, `phbs[${i}]`)),
-    vio: array(vio, 'vio').map((device, i) => parseVio(device, `vio[${i}]`)),
+    phbs: array(phbs, 'phbs').map((phb, i) => parsePhb(phb, `phbs[${i}]`, budget)),
+    vio: array(vio, 'vio').map((device, i) => parseVio(device, `vio[${i}]`, budget)),
   };
 }
 
@@ -129,32 +151,36 @@ export function checkSaved(
   );
 }
 
-function parsePhb(value: unknown, path: string): SavedPhb {
+/** What a file may still cost. */
+interface Budget {
+  stepped: number;
+}
+
+function parsePhb(value: unknown, path: string, budget: Budget): SavedPhb {
   const { buid, isLimited, tables } = object(value, path);
   return {
     buid: u64(buid, `${path}.buid`),
     isLimited: boolean(isLimited, `${path}.isLimited`),
     tables: array(tables, `${path}.tables`).map((table, i) =>
-      parseTable(table, `${path}.tables[${i}]`),
+      parseTable(table, `${path}.tables[${i}]`, budget),
     ),
   };
 }
 
-function parseVio(value: unknown, path: string): SavedVioDevice {
+function parseVio(value: unknown, path: string, budget: Budget): SavedVioDevice {
   const { reg, bypass, table } = object(value, path);
   return {
     reg: integer(reg, `${path}.reg`, 0, 0xffff_ffff),
     bypass: boolean(bypass, `${path}.bypass`),
-    table: table === null ? null : parseTable(table, `${path}.table`),
+    table: table === null ? null : parseTable(table, `${path}.table`, budget),
   };
 }
 
-function parseTable(value: unknown, path: string): SavedTable {
+function parseTable(value: unknown, path: string, budget: Budget): SavedTable {
   const table = object(value, path);
   const nbTable = integer(table.nbTable, `${path}.nbTable`, 0, 0xffff_ffff);
   const isOpen = nbTable > 0;
   let end = 0;
-  let stepped = 0;
   const entries = array(table.entries, `${path}.entries`).map((run, i): SavedEntries => {
     const at = `${path}.entries[${i}]`;
     const [index, count, tce, step] = array(run, at);
@@ -162,8 +188,9 @@ function parseTable(value: unknown, path: string): SavedTable {
     const length = integer(count, `${at}[1] (count)`, 1, nbTable - first);
     end = first + length;
     const by = u64(step, `${at}[3] (step)`);
-    if (BigInt(by) !== 0n) stepped += length;
-    checkSaved(stepped <= MAX_STEPPED, at, `at most ${MAX_STEPPED} unequal entries`, stepped);
+    if (BigInt(by) !== 0n) budget.stepped -= length;
+    const limit = `at most ${MAX_STEPPED} entries by steps in the file`;
+    checkSaved(budget.stepped >= 0, at, limit, MAX_STEPPED - budget.stepped);
     return [first, length, u64(tce, `${at}[2] (tce)`), by];
   });
   return {

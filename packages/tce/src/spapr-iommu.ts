@@ -1,9 +1,13 @@
-import { hex } from '@pinhole/base';
+import { hex, type Ioba } from '@pinhole/base';
 import { TceError } from './errors.js';
+import { SPAPR_TCE_PAGE_SHIFT } from './params.js';
 import { checkSaved, parseSavedIommu, type SavedIommu, type SavedTable } from './saved-state.js';
 import type { SpaprPhb } from './spapr-phb.js';
 import type { SpaprVioDevice } from './spapr-vio-device.js';
 import type { TceTable } from './tce-table.js';
+
+/** As a set of shifts. */
+const DEFAULT_PAGE_SIZE = 1n << BigInt(SPAPR_TCE_PAGE_SHIFT);
 
 /** Options of {@link SpaprIommu}. */
 export interface SpaprIommuOptions {
@@ -90,17 +94,35 @@ export class SpaprIommu {
     const { phbs, vio } = parseSavedIommu(value);
     const alike = (found: number, path: string, expected: number): void =>
       checkSaved(found === expected, path, hex(expected), hex(found));
-    const alikeTable = (saved: SavedTable, path: string, table: TceTable): void =>
-      alike(saved.liobn, `${path}.liobn`, table.liobn);
+    const alikeTable = (
+      saved: SavedTable,
+      path: string,
+      { liobn }: TceTable,
+      starts: readonly Ioba[],
+      pageSizes: bigint,
+    ): void => {
+      alike(saved.liobn, `${path}.liobn`, liobn);
+      const { busOffset, pageShift } = saved;
+      // A closed window is at 0.
+      const expected = saved.nbTable === 0 ? [0n] : starts;
+      const isThere = expected.includes(BigInt(busOffset));
+      checkSaved(isThere, `${path}.busOffset`, expected.map(hex).join(' or '), busOffset);
+      const isOffered = saved.nbTable === 0 || ((pageSizes >> BigInt(pageShift)) & 1n) === 1n;
+      checkSaved(isOffered, `${path}.pageShift`, 'a page size of the machine', pageShift);
+    };
     alike(phbs.length, 'phbs.length', this.phbs.length);
     alike(vio.length, 'vio.length', this.#vio.length);
     phbs.forEach((saved, i) => {
       const phb = this.phbs[i] as SpaprPhb;
       const path = `phbs[${i}]`;
       checkSaved(BigInt(saved.buid) === phb.buid, `${path}.buid`, hex(phb.buid), saved.buid);
+      const isInMode = !saved.isLimited || phb.hasLimitedAddressMode;
+      checkSaved(isInMode, `${path}.isLimited`, 'a bridge that has this mode', saved.isLimited);
       alike(saved.tables.length, `${path}.tables.length`, phb.tables.length);
+      const pageSizes = phb.pageSizeMask | DEFAULT_PAGE_SIZE;
       saved.tables.forEach((table, w) => {
-        alikeTable(table, `${path}.tables[${w}]`, phb.tables[w] as TceTable);
+        const at = `${path}.tables[${w}]`;
+        alikeTable(table, at, phb.tables[w] as TceTable, phb.windowAddresses, pageSizes);
       });
     });
     vio.forEach((saved, i) => {
@@ -109,7 +131,9 @@ export class SpaprIommu {
       alike(saved.reg, `${path}.reg`, reg);
       const what = table === undefined ? 'no table' : 'a table';
       checkSaved((saved.table === null) === (table === undefined), `${path}.table`, what, 'other');
-      if (saved.table !== null && table !== undefined) alikeTable(saved.table, path, table);
+      if (saved.table !== null && table !== undefined) {
+        alikeTable(saved.table, `${path}.table`, table, [0n], DEFAULT_PAGE_SIZE);
+      }
     });
     phbs.forEach((saved, i) => {
       this.phbs[i]?.load(saved);

@@ -73,6 +73,7 @@ export class SpaprPhb implements DmaSpace {
   isLimited = false;
   /** One table, or two with dynamic windows; window number = index. */
   readonly tables: readonly TceTable[];
+  readonly #byPriority: readonly TceTable[];
   readonly #memory: GuestMemory;
   readonly #tracer: Tracer;
   readonly #lookup: TceLookup = { hi: 0, lo: 0, perm: 0 };
@@ -94,6 +95,7 @@ export class SpaprPhb implements DmaSpace {
     this.#checkDefaultWindow();
     const count = this.hasDdw ? SPAPR_PCI_DMA_MAX_WINDOWS : 1;
     this.tables = Array.from({ length: count }, (_, w) => new TceTable(spaprPciLiobn(index, w)));
+    this.#byPriority = [...this.tables].reverse();
     this.reset();
   }
 
@@ -114,6 +116,12 @@ export class SpaprPhb implements DmaSpace {
   get nextWindowAddress(): Ioba {
     if (this.activeWindows === 0) return this.dmaWindowAddress;
     return this.isLimited ? LIMITED_ADDRESS_WINDOW : this.dma64WindowAddress;
+  }
+
+  /** Where windows of this bridge can start. */
+  get windowAddresses(): readonly Ioba[] {
+    const usual = [this.dmaWindowAddress, this.dma64WindowAddress];
+    return this.hasLimitedAddressMode ? [...usual, LIMITED_ADDRESS_WINDOW] : usual;
   }
 
   /** How many translations the devices below asked for. */
@@ -192,9 +200,12 @@ export class SpaprPhb implements DmaSpace {
     });
   }
 
-  // The window that reaches a bus address; leaves the relative address in #relative.
+  // The window that reaches a bus address; leaves the relative address in #relative. Where two do,
+  // it is that of the higher number: all have one priority, and the table that was added last comes
+  // first; the MSI window was added before them. [qemu v7.2 softmmu/memory.c
+  // memory_region_update_container_subregions]
   #tableAt(hi: number, lo: number): TceTable | undefined {
-    for (const table of this.tables) {
+    for (const table of this.#byPriority) {
       if (table.reaches(hi, lo, this.#relative)) return table;
     }
     return undefined;

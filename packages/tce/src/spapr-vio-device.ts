@@ -1,4 +1,4 @@
-import { isSafeHi, joinNumber, type Liobn, NO_TRACE, type Tracer } from '@pinhole/base';
+import { hex, isSafeHi, joinNumber, type Liobn, NO_TRACE, type Tracer } from '@pinhole/base';
 import {
   bytesToHole,
   type DmaAccess,
@@ -7,6 +7,7 @@ import {
   type GuestMemory,
   type Translation,
 } from '@pinhole/memory';
+import { TceError } from './errors.js';
 import { SPAPR_TCE_PAGE_SHIFT, SPAPR_VIO_WINDOW_SIZE } from './params.js';
 import { loadTable, type SavedVioDevice, saveTable } from './saved-state.js';
 import { type TceLookup, TceTable } from './tce-table.js';
@@ -39,12 +40,22 @@ export class SpaprVioDevice implements DmaSpace {
   readonly #lookup: TceLookup = { hi: 0, lo: 0, perm: 0 };
   #isBypassed = false;
 
+  /** @throws TceError `E_DMA_WINDOW` when the window or the unit address cannot be. */
   constructor(options: SpaprVioDeviceOptions) {
     this.reg = options.reg;
     this.name = `${options.name ?? 'vdevice'}@${options.reg.toString(16)}`;
     this.#memory = options.memory;
     this.#tracer = options.tracer ?? NO_TRACE;
     const windowSize = options.windowSize ?? SPAPR_VIO_WINDOW_SIZE;
+    const isWhole = Number.isSafeInteger(windowSize) && windowSize >= 0 && windowSize % 4096 === 0;
+    if (!isWhole || windowSize / 4096 >= 2 ** 32 || options.reg >>> 0 !== options.reg) {
+      throw new TceError(
+        'E_DMA_WINDOW',
+        'expected a VIO device with a unit address of 32 bits and a window of whole 4 KiB pages ' +
+          `(fewer than 2^32), found ${windowSize} bytes at unit ${hex(options.reg)}`,
+        { details: { reg: options.reg, windowSize } },
+      );
+    }
     if (windowSize === 0) return;
     this.table = new TceTable(options.reg as Liobn);
     this.table.enable({
