@@ -9,6 +9,7 @@ import {
   SpaprIommu,
   SpaprPhb,
   SpaprVioDevice,
+  spaprMachineDefaults,
   spaprPciLiobn,
   spaprPhbBuid,
   TceTable,
@@ -24,7 +25,7 @@ const REGIONS = [
 ];
 const memory = createGuestMemory({ regions: REGIONS });
 const { READ, WRITE } = DmaAccess;
-const { OK, NO_PERMISSION, NOT_MEMORY, NOTHING_THERE } = DmaStatus;
+const { OK, NO_PERMISSION, NOT_MEMORY, NOTHING_THERE, INTERRUPT } = DmaStatus;
 
 function setUp() {
   const events: TraceEvent[] = [];
@@ -223,6 +224,99 @@ test('a window may end exactly where the second begins, or where 64 bits end', (
   const phb = new SpaprPhb({ memory, ddw: false, dmaWindowAddress });
   expect(phb.covers(0xffff_ffff, 0xffff_ffff, 1)).toBe(true);
   expect(phb.covers(0, 0, 1)).toBe(false);
+});
+
+describe('the page where devices write to interrupt [qemu v7.2 hw/ppc/spapr_pci.c spapr_phb_realize]', () => {
+  const MSI = 0x400_0000_0000n;
+
+  test('is 4 KiB at 4 TiB; its neighbours are not', () => {
+    const { phb, translate, events } = setUp();
+    events.length = 0;
+    for (const [bus, status] of [
+      [MSI - 1n, NOTHING_THERE],
+      [MSI, INTERRUPT],
+      [MSI + 0xfffn, INTERRUPT],
+      [MSI + 0x1000n, NOTHING_THERE],
+      [MSI - 2n ** 32n, NOTHING_THERE],
+      [MSI + 2n ** 32n, NOTHING_THERE],
+    ] as const) {
+      expect(translate(bus, 4, WRITE), bus.toString(16)).toEqual({ status, gpa: -1, length: -1 });
+    }
+    // No window covers it, no entry says so.
+    expect(phb.covers(hi32(MSI), lo32(MSI), 4)).toBe(false);
+    expect([events, phb.translations]).toEqual([[], 0]);
+  });
+
+  test('is there whatever windows are open', () => {
+    const { phb, translate } = setUp();
+    for (const table of phb.tables) table.disable();
+    expect(translate(MSI, 4).status).toBe(INTERRUPT);
+  });
+
+  // All subregions have one priority, and the one added last comes first: tables are added later.
+  test('yields to a window that covers it [qemu v7.2 softmmu/memory.c memory_region_update_container_subregions]', () => {
+    const { first, translate } = setUp();
+    first.disable();
+    // 2^31 pages of 64 KiB, as a guest can make them once the default window is gone.
+    first.enable({ pageShift: 16, busOffset: 0n, nbTable: 2 ** 31 });
+    expect(translate(MSI, 4).status).toBe(NO_PERMISSION);
+    first.put(Number(MSI >> 16n), 3n);
+    expect(translate(MSI + 0x10n, 4)).toEqual({ status: OK, gpa: 0x10, length: 4 });
+  });
+});
+
+test('where two windows overlap, the one of the higher number answers [qemu v7.2 softmmu/memory.c]', () => {
+  const { first, second, translate } = setUp();
+  first.disable();
+  first.enable({ pageShift: 34, busOffset: 0n, nbTable: 2 ** 27 });
+  first.fill(2 ** 25, 4, 0n);
+  expect(translate(WINDOW_2, 4).status).toBe(NO_PERMISSION);
+  second.put(0, 0x0100_0003n);
+  expect(translate(WINDOW_2, 4)).toEqual({ status: OK, gpa: 16 * MIB, length: 4 });
+  // Past the end of the second, the first is seen again.
+  first.put(2 ** 25, 3n);
+  expect(translate(WINDOW_2 + 0x1000_0000n, 4).status).toBe(NOT_MEMORY);
+  second.disable();
+  expect(translate(WINDOW_2, 4)).toEqual({ status: OK, gpa: 0, length: 4 });
+});
+
+describe('machine types [qemu v7.2 hw/ppc/spapr.c]', () => {
+  const ALL = 0x121_1000n;
+  test.each([
+    ['pseries', true, ALL],
+    ['pseries-7.2', true, ALL],
+    ['pseries-10.0', true, ALL],
+    ['pseries-4.2', true, ALL],
+    ['pseries-4.1', true, 0x1_1000n],
+    ['pseries-3.1', true, 0x1_1000n],
+    ['pseries-2.12', true, 0x1_1000n],
+    ['pseries-2.12-sxxm', true, 0x1_1000n],
+    ['pseries-2.10', true, 0x1_1000n],
+    ['pseries-2.7', true, 0x1_1000n],
+    ['pseries-2.6', false, 0x1_1000n],
+    ['pseries-2.1', false, 0x1_1000n],
+  ])('%s', (machineType, ddw, pageSizeMask) => {
+    expect(spaprMachineDefaults(machineType)).toEqual({ ddw, pageSizeMask });
+  });
+
+  test.each([
+    '',
+    'PSERIES',
+    'pseries-',
+    'pseries-7',
+    'pseries-7.2.1',
+    'pseries-2.0',
+    'pseries-0.15',
+    'pseries-7.2-sxxm',
+    ' pseries',
+    'pseries-2.6\n',
+    'powernv9',
+    'pseries-1e3.1',
+  ])('%j is none', (machineType) => {
+    expect(() => spaprMachineDefaults(machineType)).toThrow(
+      expect.objectContaining({ code: 'E_MACHINE_TYPE', name: 'TceError' }),
+    );
+  });
 });
 
 describe('numbers', () => {
