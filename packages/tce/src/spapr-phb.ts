@@ -9,6 +9,7 @@ import {
   type Tracer,
 } from '@pinhole/base';
 import {
+  bytesToHole,
   type DmaAccess,
   type DmaSpace,
   DmaStatus,
@@ -75,7 +76,10 @@ export class SpaprPhb implements DmaSpace {
   readonly tables: readonly TceTable[];
   readonly #byPriority: readonly TceTable[];
   readonly #memory: GuestMemory;
+  // Where the memory that begins at 0 ends: most accesses lie below.
+  readonly #memoryEnd: number;
   readonly #tracer: Tracer;
+  readonly #isTraced: boolean;
   readonly #lookup: TceLookup = { hi: 0, lo: 0, perm: 0 };
   readonly #relative = { hi: 0, lo: 0 };
 
@@ -91,7 +95,9 @@ export class SpaprPhb implements DmaSpace {
     this.dma64WindowAddress = options.dma64WindowAddress ?? SPAPR_PHB_DEFAULTS.dma64WindowAddress;
     this.hasLimitedAddressMode = options.limitedAddressMode ?? false;
     this.#memory = options.memory;
+    this.#memoryEnd = bytesToHole(options.memory, 0);
     this.#tracer = options.tracer ?? NO_TRACE;
+    this.#isTraced = this.#tracer.on;
     this.#checkDefaultWindow();
     const count = this.hasDdw ? SPAPR_PCI_DMA_MAX_WINDOWS : 1;
     this.tables = Array.from({ length: count }, (_, w) => new TceTable(spaprPciLiobn(index, w)));
@@ -156,15 +162,18 @@ export class SpaprPhb implements DmaSpace {
     access: DmaAccess,
     out: Translation,
   ): DmaStatus {
-    const table = this.#tableAt(hi, lo);
-    if (table === undefined) {
-      return isMsiWindow(hi, lo) ? DmaStatus.INTERRUPT : DmaStatus.NOTHING_THERE;
+    // A trace wants to know more than the usual case tells.
+    if (!this.#isTraced) {
+      const tables = this.#byPriority;
+      for (let i = 0; i < tables.length; i += 1) {
+        const table = tables[i] as TceTable;
+        if (table.nbTable === 0) continue;
+        const found = table.translateAtOnce(hi, lo, length, access, this.#memoryEnd, out);
+        if (found > 0) return DmaStatus.OK;
+        if (found < 0) break;
+      }
     }
-    const found = this.#lookup;
-    const { hi: relativeHi, lo: relativeLo } = this.#relative;
-    table.lookup(relativeHi, relativeLo, found);
-    if (this.#tracer.on) traceTranslation(this.#tracer, table, relativeHi, relativeLo, found);
-    return entryToMemory(table, found, this.#memory, length, access, out);
+    return this.#translate(hi, lo, length, access, out);
   }
 
   covers(hi: number, lo: number, length: number): boolean {
@@ -198,6 +207,25 @@ export class SpaprPhb implements DmaSpace {
     this.tables.forEach((table, i) => {
       loadTable(table, saved.tables[i] as SavedTable);
     });
+  }
+
+  // Every case.
+  #translate(
+    hi: number,
+    lo: number,
+    length: number,
+    access: DmaAccess,
+    out: Translation,
+  ): DmaStatus {
+    const table = this.#tableAt(hi, lo);
+    if (table === undefined) {
+      return isMsiWindow(hi, lo) ? DmaStatus.INTERRUPT : DmaStatus.NOTHING_THERE;
+    }
+    const found = this.#lookup;
+    const { hi: relativeHi, lo: relativeLo } = this.#relative;
+    table.lookup(relativeHi, relativeLo, found);
+    if (this.#tracer.on) traceTranslation(this.#tracer, table, relativeHi, relativeLo, found);
+    return entryToMemory(table, found, this.#memory, length, access, out);
   }
 
   // The window that reaches a bus address; leaves the relative address in #relative. Where two do,

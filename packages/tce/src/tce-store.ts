@@ -6,6 +6,8 @@ const CHUNK_SHIFT = 12;
 const CHUNK = 1 << CHUNK_SHIFT;
 /** A piece with more scattered entries than this becomes an array. */
 const SCATTERED_MAX = 64;
+/** Of the words of a piece, an entry's are at `(index * 2) % CHUNK_WORDS`. */
+export const CHUNK_WORDS: number = CHUNK * 2;
 const PERM = TCE_READ | TCE_WRITE;
 /** Marks a free slot of the hash; no index is that high. */
 const FREE = 0xffff_ffff;
@@ -55,6 +57,14 @@ export class TceStore {
     const slot = this.#used === 0 ? -1 : this.#find(index);
     out.hi = slot < 0 ? 0 : (this.#slots[slot + 1] as number);
     out.lo = slot < 0 ? 0 : (this.#slots[slot + 2] as number);
+  }
+
+  /**
+   * The words of the piece that has the entry, two an entry, or `undefined` where the piece has no
+   * array; see `CHUNK_WORDS`. For reading, until something is stored.
+   */
+  wordsAt(index: number): Uint32Array | undefined {
+    return this.#chunks[index >>> CHUNK_SHIFT]?.words;
   }
 
   /** Stores an entry. */

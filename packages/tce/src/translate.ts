@@ -24,8 +24,9 @@ export function entryToMemory(
   if ((found.perm & access) === 0) return DmaStatus.NO_PERMISSION;
   if (!isSafeHi(found.hi)) return DmaStatus.NOT_MEMORY;
   const gpa = joinNumber(found.hi, found.lo);
-  const { pageSize } = table;
-  const offset = table.pageShift < 32 ? found.lo & (pageSize - 1) : gpa % pageSize;
+  const { pageShift, pageSize } = table;
+  // Up to 2^31 a mask will do; what lies beyond a page of that size and more is a division.
+  const offset = pageShift < 32 ? found.lo & (pageSize - 1) : gpa % pageSize;
   const inPage = Math.min(length, pageSize - offset);
   if (memory.isBacked(gpa, inPage)) {
     out.gpa = gpa;
