@@ -40,7 +40,9 @@ function used(): SpaprIommu {
   for (let i = 0; i < 16; i += 1) first.tables[1]?.put(i, (BigInt(i) << 24n) | 3n);
   limited.tables[0]?.disable();
   limited.isLimited = true;
-  limited.tables[1]?.enable({ pageShift: 16, busOffset: LIMITED_ADDRESS_WINDOW, nbTable: 100 });
+  const [, second] = limited.tables as [TceTable, TceTable];
+  second.enable({ pageShift: 16, busOffset: LIMITED_ADDRESS_WINDOW, nbTable: 100 });
+  second.isDefaultWindow = true;
   iommu.vio[0]?.table?.put(0xffff, 0x1234_5001n);
   iommu.vio[0]?.setBypass(true);
   return iommu;
