@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import {
   ACCIDENTS,
   type CampaignResult,
+  type CoverageRow,
   type Finding,
   HcallCampaign,
   LiveSide,
@@ -10,7 +11,7 @@ import {
 import Table from 'cli-table3';
 import pc from 'picocolors';
 import { EXIT, interrupt } from './exit.js';
-import { Progress, showsColor } from './terminal.js';
+import { Progress, showsColor, terminalWidth } from './terminal.js';
 
 /** Options of `pinhole conform hcalls`. */
 export interface ConformHcallsOptions {
@@ -20,6 +21,11 @@ export interface ConformHcallsOptions {
   readonly include: readonly string[];
   readonly format: 'table' | 'json';
 }
+
+/** Below this there is no table. */
+const NARROW = 60;
+
+type Colors = ReturnType<typeof pc.createColors>;
 
 /** How often Ctrl-C is looked for, in milliseconds. */
 const LOOK_MS = 50;
@@ -106,6 +112,29 @@ function toJson(result: CampaignResult, report: Report): string {
 function toText(result: CampaignResult, report: Report, color: boolean): string {
   const colors = pc.createColors(color);
   const { version, options, seconds } = report;
+  const rate = Math.round(result.hcalls / seconds);
+  const missing = leftOut(report);
+  const lines = [
+    `QEMU ${version} (${options.qemu}), seed ${result.seed}`,
+    ...result.shapes.map((shape) => `  ${shape}`),
+    '',
+    ...(result.coverage.length > 0 ? [...coverageLines(result, colors), ''] : []),
+    ...result.findings.flatMap((finding) => [...describe(finding, colors), '']),
+    `${result.hcalls} hypercalls compared in ${seconds.toFixed(1)} s (${rate} a second),`,
+    `${result.episodes} machines from the start.`,
+    ...(missing.length > 0 ? [`Left out by name: ${missing.join(', ')}.`] : []),
+    conclusion(result, colors),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+// How often each return code came, on both sides.
+function coverageLines({ coverage }: CampaignResult, colors: Colors): string[] {
+  const shown = (row: CoverageRow): string =>
+    row.model === row.reference ? String(row.reference) : colors.red(String(row.reference));
+  if (terminalWidth() < NARROW) {
+    return coverage.map((row) => `${row.call} ${row.ret}: ${row.model}, QEMU ${shown(row)}`);
+  }
   const table = new Table({
     head: ['call', 'returns', 'model', 'QEMU'],
     style: { head: [], border: [] },
@@ -113,25 +142,11 @@ function toText(result: CampaignResult, report: Report, color: boolean): string 
     // No lines between the rows.
     chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
   });
-  for (const { call, ret, model, reference } of result.coverage) {
-    table.push([call, ret, model, model === reference ? reference : colors.red(String(reference))]);
-  }
-  const rate = Math.round(result.hcalls / seconds);
-  const missing = leftOut(report);
-  const lines = [
-    `QEMU ${version} (${options.qemu}), seed ${result.seed}`,
-    ...result.shapes.map((shape) => `  ${shape}`),
-    '',
-    ...(result.coverage.length > 0 ? [table.toString(), ''] : []),
-    ...result.findings.flatMap((finding) => [...describe(finding, colors), '']),
-    `${result.hcalls} hypercalls compared in ${seconds.toFixed(1)} s (${rate} a second), ${result.episodes} machines from the start.`,
-    ...(missing.length > 0 ? [`Left out by name: ${missing.join(', ')}.`] : []),
-    conclusion(result, colors),
-  ];
-  return `${lines.join('\n')}\n`;
+  for (const row of coverage) table.push([row.call, row.ret, row.model, shown(row)]);
+  return table.toString().split('\n');
 }
 
-function describe(finding: Finding, colors: ReturnType<typeof pc.createColors>): string[] {
+function describe(finding: Finding, colors: Colors): string[] {
   const { kind, sequence, length, shape, episode, seed } = finding;
   const titles: Record<Finding['kind'], string> = {
     divergence: 'The answers differ',
@@ -141,22 +156,21 @@ function describe(finding: Finding, colors: ReturnType<typeof pc.createColors>):
   };
   return [
     colors.red(`${titles[kind]} (${shape}; seed ${seed}, machine ${episode})`),
-    `  the shortest of ${length} operations that shows it has ${sequence.length}:`,
+    `  of ${length} operations the shortest sequence that shows it has ${sequence.length}:`,
     ...sequence.map((op, i) => `  ${String(i + 1).padStart(3)}. ${op}`),
     `  model: ${finding.model}`,
     ...finding.reference.split('\n').map((line, i) => `  ${i === 0 ? 'QEMU: ' : '      '} ${line}`),
   ];
 }
 
-function conclusion(
-  { findings, hcalls }: CampaignResult,
-  colors: ReturnType<typeof pc.createColors>,
-): string {
-  if (findings.some(({ kind }) => kind === 'divergence')) {
-    return colors.red('The model and this QEMU do not agree.');
-  }
-  const deaths = findings.length;
-  const but = deaths === 0 ? '' : ` QEMU did not survive ${deaths} of them.`;
+function conclusion({ findings, hcalls }: CampaignResult, colors: Colors): string {
+  const deaths = findings.filter(({ kind }) => kind !== 'divergence').length;
+  if (findings.length > deaths) return colors.red('The model and this QEMU do not agree.');
   if (hcalls === 0) return 'Nothing was compared.';
-  return `${colors.green('The model and this QEMU agree on every one.')}${but}`;
+  if (deaths > 0) {
+    return colors.red(
+      `The model and this QEMU agree, but for ${deaths} that QEMU did not survive.`,
+    );
+  }
+  return colors.green('The model and this QEMU agree on every one.');
 }

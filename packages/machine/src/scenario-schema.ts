@@ -68,6 +68,12 @@ const hostBridge = {
     .optional()
     .describe('Dynamic DMA windows; default: as the machine type has it. pseries only.'),
   dmaWindowSize: size.prefault('1GiB').describe('The default window. pseries only.'),
+  dmaWindowAddress: u64
+    .optional()
+    .describe('Where it starts on the bus; default: 0. pseries only.'),
+  dma64WindowAddress: u64
+    .optional()
+    .describe('Where a second window starts on the bus; default: 2^59. pseries only.'),
   pageSizes: u64
     .optional()
     .describe("Page sizes of windows: QEMU's pgsz; default: the machine type's. pseries only."),
@@ -168,6 +174,8 @@ export type WorkloadOperation =
 export interface HostBridgeConfig {
   readonly ddw?: boolean | undefined;
   readonly dmaWindowSize: number;
+  readonly dmaWindowAddress?: bigint | undefined;
+  readonly dma64WindowAddress?: bigint | undefined;
   readonly pageSizes?: bigint | undefined;
   readonly limitedAddressMode: boolean;
 }

@@ -23,11 +23,14 @@ export function createSpaprMachine(
 
 function toPhb(bridge: HostBridgeConfig, index: number): SpaprPhbConfig {
   const { ddw, pageSizes, dmaWindowSize, limitedAddressMode } = bridge;
+  const { dmaWindowAddress, dma64WindowAddress } = bridge;
   return {
     index,
     dmaWindowSize,
     limitedAddressMode,
     ...(ddw === undefined ? {} : { ddw }),
+    ...(dmaWindowAddress === undefined ? {} : { dmaWindowAddress }),
+    ...(dma64WindowAddress === undefined ? {} : { dma64WindowAddress }),
     ...(pageSizes === undefined ? {} : { pageSizeMask: pageSizes }),
   };
 }

@@ -5,7 +5,7 @@ import { deathOf, explain, type Finding } from './finding.js';
 import { OpGenerator } from './generator.js';
 import type { Op } from './ops.js';
 import { type Progress, runOps } from './run.js';
-import { MEMORY_SIZE, modelOf, SHAPES, type Shape } from './shapes.js';
+import { MEMORY_SIZE, modelOf, SHAPES, type Shape, settingsOf } from './shapes.js';
 import { ModelSide, type Side } from './sides.js';
 
 /** Operations between two restarts of the machine. */
@@ -203,7 +203,7 @@ export class HcallCampaign {
     const restart = (): Sides => this.restart(shape);
     const discard = (): void => this.#close();
     const createModel = (): ModelSide => this.createModel(shape);
-    const origin = { shape: shape.name, seed, episode };
+    const origin = { shape: shape.name, settings: settingsOf(shape), seed, episode };
     this.#findings.push(
       yield* explain({ history, cause, restart, discard, createModel, now, ...origin }),
     );

@@ -1,5 +1,5 @@
 import { LiveError } from '../errors.js';
-import { formatOp, type Op, opToJson } from './ops.js';
+import { formatOp, type Op, opToRequests } from './ops.js';
 import { type Difference, runOps } from './run.js';
 import { shrink } from './shrink.js';
 import type { ModelSide, Side } from './sides.js';
@@ -20,8 +20,9 @@ export interface Finding {
   readonly length: number;
   /** The shortest sequence found that shows it, for people. */
   readonly sequence: readonly string[];
-  /** The same for programs, as lines of `pinhole hcall`. */
-  readonly ops: readonly Record<string, unknown>[];
+  /** The machine as `--set` options of `pinhole hcall`, and the sequence as its lines. */
+  readonly set: readonly string[];
+  readonly requests: readonly Record<string, unknown>[];
   /** What the model answers to the last operation. */
   readonly model: string;
   /** What the reference answers, or how it died. */
@@ -50,13 +51,14 @@ interface Case {
   readonly createModel: () => ModelSide;
   readonly now: () => number;
   readonly shape: string;
+  readonly settings: readonly string[];
   readonly seed: number;
   readonly episode: number;
 }
 
 /** Finds the shortest sequence that ends as a history did. Yields between tries. */
 export function* explain(given: Case): Generator<void, Finding> {
-  const { history, cause, now, shape, seed, episode } = given;
+  const { history, cause, now, shape, settings, seed, episode } = given;
   const kind = cause instanceof Error ? (deathOf(cause) ?? 'exit') : 'divergence';
   const deadline = now() + SHRINK_MS;
   let last = cause;
@@ -83,7 +85,8 @@ export function* explain(given: Case): Generator<void, Finding> {
     episode,
     length: history.length,
     sequence: ops.map(formatOp),
-    ops: ops.map(opToJson),
+    set: settings,
+    requests: ops.flatMap(opToRequests),
     model: last instanceof Error ? modelAnswer(given.createModel(), ops) : last.model,
     reference: last instanceof Error ? last.message : last.reference,
   };

@@ -23,27 +23,29 @@ export interface RtasOp {
 }
 
 /** A list of TCEs, or anything else, put into guest memory. */
-export interface WriteOp {
+interface WriteOp {
   readonly kind: 'write';
   readonly gpa: number;
   readonly bytes: Uint8Array;
 }
 
 /** A look at guest memory. */
-export interface ReadOp {
+interface ReadOp {
   readonly kind: 'read';
   readonly gpa: number;
   readonly length: number;
 }
 
 /** A reset of the machine. */
-export interface ResetOp {
+interface ResetOp {
   readonly kind: 'reset';
 }
 
 /** One step of a sequence that is run on both sides. */
 export type Op = HcallOp | RtasOp | WriteOp | ReadOp | ResetOp;
 
+/** Where the buffers of RTAS calls are: a place for each call of a batch. */
+export const RTAS_SLOTS = 0x120_0000;
 /** Cells of a place for an RTAS buffer: header, arguments, answers. */
 export const RTAS_SLOT_CELLS = 32;
 /** What cells hold that nobody wrote. No answer of the calls that are tried has it. */
@@ -94,26 +96,32 @@ export function dump(bytes: Uint8Array): string {
   let end = bytes.length;
   while (end > 8 && bytes[end - 1] === 0) end -= 1;
   const shown = bytes.subarray(0, Math.min(end, 32));
-  const digits = Array.from(shown, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return `${digits}${shown.length < bytes.length ? '...' : ''}`;
+  return `${digitsOf(shown)}${shown.length < bytes.length ? '...' : ''}`;
 }
 
-/** An operation as JSON: 64-bit values are `0x...` strings, as `pinhole hcall` reads them. */
-export function opToJson(op: Op): Record<string, unknown> {
-  if (op.kind === 'hcall') return { op: hex(op.opcode), args: op.args.map(hex) };
+/**
+ * An operation as lines of `pinhole hcall`: 64-bit values are `0x...` strings. An RTAS call whose
+ * buffer is odd is made through guest memory.
+ */
+export function opToRequests(op: Op): Record<string, unknown>[] {
+  if (op.kind === 'hcall') return [{ op: hex(op.opcode), args: op.args.map(hex) }];
   if (op.kind === 'rtas') {
     const { token, args, nargs, nret, at } = op;
-    const plain = { rtas: RTAS_NAMES.get(token) ?? token, args: [...args], nret };
-    return {
-      ...plain,
-      ...(nargs === args.length ? {} : { nargs }),
-      ...(at === undefined ? {} : { buffer: hex(at) }),
-    };
+    if (at === undefined && nargs === args.length && nret <= RTAS_SLOT_CELLS) {
+      return [{ rtas: RTAS_NAMES.get(token) ?? token, args: [...args], nret }];
+    }
+    const buffer = at ?? BigInt(RTAS_SLOTS);
+    const gpa = hex(buffer & 0x0fff_ffff_ffff_ffffn);
+    return [
+      { write: { gpa, hex: digitsOf(rtasBuffer(op)) } },
+      { op: 'KVMPPC_H_RTAS', args: [hex(buffer)] },
+    ];
   }
-  if (op.kind === 'write') {
-    const digits = Array.from(op.bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-    return { write: { gpa: hex(op.gpa), hex: digits } };
-  }
-  if (op.kind === 'read') return { read: { gpa: hex(op.gpa), length: op.length } };
-  return { reset: true };
+  if (op.kind === 'write') return [{ write: { gpa: hex(op.gpa), hex: digitsOf(op.bytes) } }];
+  if (op.kind === 'read') return [{ read: { gpa: hex(op.gpa), length: op.length } }];
+  return [{ reset: true }];
+}
+
+function digitsOf(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

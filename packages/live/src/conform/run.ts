@@ -20,7 +20,7 @@ export interface Difference {
 }
 
 /** What a run tells of each call: `ret` is r3 or, of an RTAS call, its status. */
-export type OnAnswer = (op: HcallOp | RtasOp, model: bigint, reference: bigint) => void;
+type OnAnswer = (op: HcallOp | RtasOp, model: bigint, reference: bigint) => void;
 
 /** How far a run came, for who wants to know where the reference died. */
 export interface Progress {

@@ -51,6 +51,34 @@ export const SHAPES: readonly Shape[] = [
   },
 ];
 
+/** The machine as `--set` options of `pinhole hcall`. */
+export function settingsOf(shape: Shape): string[] {
+  const bridges = shape.phbs.map((bridge) => {
+    const { index, ddw, pgsz, dma_win_size, dma_win_addr, dma64_win_addr } = bridge;
+    const keys = {
+      index,
+      ddw,
+      pageSizes: pgsz,
+      dmaWindowSize: dma_win_size,
+      dmaWindowAddress: dma_win_addr,
+      dma64WindowAddress: dma64_win_addr,
+    };
+    const given = Object.entries(keys).filter(([, value]) => value !== undefined);
+    return `{${given.map(([key, value]) => `${key}: ${yaml(value)}`).join(', ')}}`;
+  });
+  const vio = shape.vio.map(({ reg }) => `{reg: 0x${reg.toString(16)}}`);
+  return [
+    `machine.type=${shape.machineType}`,
+    `machine.hostBridges=[${bridges.join(', ')}]`,
+    `machine.vio=[${vio.join(', ')}]`,
+  ];
+}
+
+function yaml(value: unknown): string {
+  const isLarge = typeof value === 'bigint' || (typeof value === 'number' && value > 0xffff);
+  return isLarge ? `"0x${value.toString(16)}"` : String(value);
+}
+
 /** The machine in the model. */
 export function modelOf(shape: Shape): SpaprMachine {
   const phbs = shape.phbs.map(

@@ -2,14 +2,12 @@ import { type Hypercalls, KVMPPC_H_RTAS, type SpaprMachine } from '@pinhole/hcal
 import type { GuestMemory } from '@pinhole/memory';
 import { RECORD_REGISTERS, RESERVED_MEMORY } from '../layout.js';
 import type { LiveQemu } from '../live-qemu.js';
-import { type HcallOp, RTAS_SLOT_CELLS, type RtasOp, rtasBuffer } from './ops.js';
+import { type HcallOp, RTAS_SLOT_CELLS, RTAS_SLOTS, type RtasOp, rtasBuffer } from './ops.js';
 
 /** How many calls are made at once. */
 export const BATCH_MAX = 1024;
 /** Bytes of a place for an RTAS buffer. */
 const SLOT = RTAS_SLOT_CELLS * 4;
-/** Where those places are: one for each call of a batch. */
-export const RTAS_SLOTS = 0x120_0000;
 /** The lists of TCEs: so many pages. */
 export const LISTS = 0x100_0000;
 export const LIST_PAGES = 24;
@@ -41,7 +39,7 @@ export interface Side {
 }
 
 /** Where the buffer of the call at this place in a batch lies. */
-export function slotOf(op: RtasOp, position: number): bigint {
+function slotOf(op: RtasOp, position: number): bigint {
   return op.at ?? BigInt(RTAS_SLOTS + position * SLOT);
 }
 
