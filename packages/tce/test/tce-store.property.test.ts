@@ -1,4 +1,5 @@
 /** The store of a table's entries against a map: scattered, dense, uniform, and from one to another. */
+import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { hi32, joinU64, lo32 } from '@pinhole/base';
@@ -123,7 +124,7 @@ test('any writes leave what a map would hold, and are visited in ascending order
         check(store, model);
       },
     ),
-    { numRuns: 150 },
+    { numRuns: 100 },
   );
 }, 60_000);
 
@@ -137,11 +138,11 @@ function* numbers(seed: number): Generator<number, never> {
   }
 }
 
-test('200,000 entries all over the largest table: the hash grows, and loses none', () => {
+test('100,000 entries all over the largest table: the hash grows, and loses none', () => {
   const store = new TceStore(LARGEST);
   const model = new Map<number, bigint>();
   const random = numbers(1);
-  for (let i = 0; i < 200_000; i += 1) {
+  for (let i = 0; i < 100_000; i += 1) {
     const index = random.next().value % LARGEST;
     const entry = joinU64(random.next().value, random.next().value);
     store.set(index, hi32(entry), lo32(entry));
@@ -184,15 +185,22 @@ test('the highest index is an entry as any other', () => {
 describe('memory', () => {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
+  // Buffers of arrays are given back a little after the collection.
+  const settle = async (): Promise<number> => {
+    for (let i = 0; i < 5; i += 1) {
+      collect();
+      await setImmediate();
+    }
+    const { heapUsed, arrayBuffers } = process.memoryUsage();
+    return heapUsed + arrayBuffers;
+  };
   /** Bytes that `act` keeps: what it returns is still held when they are counted. */
-  const bytesKept = (act: () => unknown): number => {
-    collect();
-    const before = process.memoryUsage();
-    const kept = [act()];
-    collect();
-    const after = process.memoryUsage();
-    expect(kept).toHaveLength(1);
-    return after.heapUsed + after.arrayBuffers - before.heapUsed - before.arrayBuffers;
+  const bytesKept = async (act: () => TceTable): Promise<number> => {
+    const before = await settle();
+    const table = act();
+    const after = await settle();
+    expect(table.peakLive).toBe(1_000_000);
+    return after - before;
   };
   const open = (nbTable: number) => {
     const table = new TceTable(1);
@@ -200,8 +208,8 @@ describe('memory', () => {
     return table;
   };
 
-  test('a million entries scattered over 2^30 take less than 200 MB', () => {
-    const used = bytesKept(() => {
+  test('a million entries scattered over 2^30 take less than 200 MB', async () => {
+    const used = await bytesKept(() => {
       const table = open(2 ** 30);
       for (let i = 0; i < 1_000_000; i += 1) {
         table.storeHalves(Math.imul(i, 0x9e37_79b1) >>> 2, i, 3);
@@ -212,8 +220,8 @@ describe('memory', () => {
     expect(used).toBeLessThan(200 * 2 ** 20);
   });
 
-  test('a million entries side by side take some 8 bytes each', () => {
-    const used = bytesKept(() => {
+  test('a million entries side by side take some 8 bytes each', async () => {
+    const used = await bytesKept(() => {
       const table = open(2 ** 20);
       for (let i = 0; i < 1_000_000; i += 1) table.storeHalves(i, i, 3);
       return table;
@@ -221,8 +229,8 @@ describe('memory', () => {
     expect(used).toBeLessThan(12 * 2 ** 20);
   });
 
-  test('a closed window keeps none of it', () => {
-    const used = bytesKept(() => {
+  test('a closed window keeps none of it', async () => {
+    const used = await bytesKept(() => {
       const table = open(2 ** 30);
       for (let i = 0; i < 1_000_000; i += 1) table.storeHalves(i * 1000, i, 3);
       table.disable();
