@@ -74,6 +74,7 @@ export class SpaprPhb implements DmaSpace {
   isLimited = false;
   /** One table, or two with dynamic windows; window number = index. */
   readonly tables: readonly TceTable[];
+  readonly #inSearchOrder: readonly TceTable[];
   readonly #byPriority: readonly TceTable[];
   readonly #memory: GuestMemory;
   // Where the memory that begins at 0 ends: most accesses lie below.
@@ -102,6 +103,7 @@ export class SpaprPhb implements DmaSpace {
     const count = this.hasDdw ? SPAPR_PCI_DMA_MAX_WINDOWS : 1;
     this.tables = Array.from({ length: count }, (_, w) => new TceTable(spaprPciLiobn(index, w)));
     this.#byPriority = [...this.tables].reverse();
+    this.#inSearchOrder = searchOrder(this.tables);
     this.reset();
   }
 
@@ -110,9 +112,9 @@ export class SpaprPhb implements DmaSpace {
     return this.tables.reduce((count, table) => count + (table.isEnabled ? 1 : 0), 0);
   }
 
-  /** The first closed table's LIOBN, for a new window. */
+  /** The LIOBN for a new window: that of a closed table, the first that QEMU comes upon. */
   get freeLiobn(): Liobn | undefined {
-    return this.tables.find((table) => !table.isEnabled)?.liobn;
+    return this.#inSearchOrder.find((table) => !table.isEnabled)?.liobn;
   }
 
   /**
@@ -260,4 +262,21 @@ export class SpaprPhb implements DmaSpace {
 
 function isMsiWindow(hi: number, lo: number): boolean {
   return hi === MSI_HI && lo >= MSI_LO && lo < MSI_LO + SPAPR_PCI_MSI_WINDOW_SIZE;
+}
+
+/**
+ * QEMU looks for a closed table among the properties of the bridge, which GLib keeps in a hash
+ * table. A bridge has so many that the table has 512 places, of which a prime is used. Of 31
+ * bridges it is the one with index 28 whose second table comes first.
+ * [qemu v7.2 hw/ppc/spapr_rtas_ddw.c spapr_phb_get_free_liobn; GLib 2.74 ghash.c]
+ */
+function searchOrder(tables: readonly TceTable[]): TceTable[] {
+  const place = ({ liobn }: TceTable): number => {
+    let hash = 5381;
+    for (const character of `tce-table-${liobn.toString(16)}`) {
+      hash = (Math.imul(hash, 33) + character.charCodeAt(0)) >>> 0;
+    }
+    return (Math.imul(hash, 11) >>> 0) % 509;
+  };
+  return [...tables].sort((a, b) => place(a) - place(b));
 }

@@ -319,6 +319,16 @@ describe('machine types [qemu v7.2 hw/ppc/spapr.c]', () => {
   });
 });
 
+test('with both windows closed a new one gets the LIOBN that QEMU comes upon first', () => {
+  // What QEMU 7.2.22 and 10.0.13 answer on a machine with 31 bridges.
+  const first = Array.from({ length: 31 }, (_, index) => {
+    const phb = new SpaprPhb({ index, memory });
+    for (const table of phb.tables) table.disable();
+    return phb.tables.findIndex(({ liobn }) => liobn === phb.freeLiobn);
+  });
+  expect(first).toEqual(first.map((_, index) => (index === 28 ? 1 : 0)));
+});
+
 describe('numbers', () => {
   test('of windows and bridges are those of QEMU', () => {
     expect([spaprPciLiobn(0, 0), spaprPciLiobn(0, 1), spaprPciLiobn(30, 1)]).toEqual([

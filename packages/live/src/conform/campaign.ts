@@ -16,8 +16,11 @@ const CHECKPOINT = 5_000;
 const PIECE = 1_000;
 /** A campaign ends with so many findings. */
 const MAX_FINDINGS = 5;
-/** Of so many episodes the last is on an old machine. */
-const OLD_EVERY = 8;
+/** The same on an old machine. */
+const OLD_EPISODE = 30_000;
+/** Of so many episodes, and then which ones are on old machines. */
+const ROUND = 6;
+const OLD_IN_ROUND = [1, 3];
 
 /** How a campaign stands. */
 export interface CampaignResult {
@@ -149,7 +152,8 @@ export class HcallCampaign {
     const history: Op[] = [];
     let next: Op[] | undefined;
     const makeUp = (): Op[] => Array.from({ length: PIECE }, () => generator.next());
-    while (history.length < EPISODE && !this.#isDone) {
+    const length = sides.shape === SHAPES[0] ? EPISODE : OLD_EPISODE;
+    while (history.length < length && !this.#isDone) {
       const isCheckpoint = history.length % CHECKPOINT < PIECE && history.length > 0;
       const looks = isCheckpoint ? [...generator.checkpoint()] : [];
       const piece = [...looks, ...(next ?? makeUp())];
@@ -211,10 +215,10 @@ export class HcallCampaign {
   }
 
   #shapeOf(episode: number): Shape {
-    const old = SHAPES.slice(1).filter((shape) => !this.#unavailable.has(shape));
-    const isOld = episode % OLD_EVERY === OLD_EVERY - 1 && old.length > 0;
-    const shape = isOld ? old[Math.floor(episode / OLD_EVERY) % old.length] : SHAPES[0];
-    return shape as Shape;
+    const turn = OLD_IN_ROUND.indexOf(episode % ROUND);
+    const old = SHAPES[turn + 1];
+    const isThere = turn >= 0 && old !== undefined && !this.#unavailable.has(old);
+    return isThere ? old : (SHAPES[0] as Shape);
   }
 
   #close(): void {

@@ -33,7 +33,8 @@ export const SHAPES: readonly Shape[] = [
       { index: 2, ddw: false, dma_win_size: 0x20_0000 },
       // Every page size there is; windows that do not begin where their pages do.
       { index: 5, dma_win_addr: 0x1000, dma_win_size: 0x30_0000, pgsz: ALL_PAGES },
-      { index: 30, dma_win_addr: 0x8000_0000, dma64_win_addr: 0x1_0000_0000_1000n },
+      // The one in which QEMU comes upon the second table first.
+      { index: 28, dma_win_addr: 0x8000_0000, dma64_win_addr: 0x1_0000_0000_1000n },
     ],
     vio: VIO,
   },
