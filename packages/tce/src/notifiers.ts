@@ -28,6 +28,7 @@ export interface TceNotifier {
   /** First and last byte of interest, relative to the window. Default: all of it. */
   readonly start?: Ioba;
   readonly end?: Ioba;
+  /** Hears of one entry. It may read the table, but not open, close or restore the window. */
   notify(event: TceEvent): void;
 }
 
