@@ -27,10 +27,16 @@ test('defaults are filled in, sizes become bytes', () => {
   expect(scenario.machine).toMatchObject({
     memory: 2 ** 31,
     qemu: '7.2',
-    ddw: true,
+    type: 'pseries',
+    tceHandler: 'qemu',
     dmaWindowSize: 2 ** 30,
-    pageSizes: 0x121_1000n,
+    limitedAddressMode: false,
+    hostBridges: [],
+    vio: [],
   });
+  // The machine type's.
+  expect(scenario.machine).not.toHaveProperty('ddw');
+  expect(scenario.machine).not.toHaveProperty('pageSizes');
   expect(scenario.guest).toMatchObject({
     kernel: 'linux-6.12',
     policy: 'upstream',
