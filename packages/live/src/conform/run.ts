@@ -132,8 +132,8 @@ function compareMemory(
   const theirs = new Uint8Array(length);
   model.memory.read(gpa, ours);
   reference.memory.read(gpa, theirs);
+  if (Buffer.compare(ours, theirs) === 0) return undefined;
   const at = ours.findIndex((byte, i) => byte !== theirs[i]);
-  if (at < 0) return undefined;
   const show = (bytes: Uint8Array): string =>
     `at 0x${(gpa + at).toString(16)}: ${dump(bytes.slice(at, at + 16))}`;
   return { index, model: show(ours), reference: show(theirs) };
