@@ -110,6 +110,12 @@ describe('memory, reset', () => {
     expect(ask({ read: { gpa: '0xffffe', length: 2 } })).toEqual({ hex: 'beef' });
     expect(ask({ read: { gpa: 0, length: 0 } })).toEqual({ hex: '' });
     expect(ask({ write: { gpa: 0, hex: '' } })).toEqual({});
+    const digits = Array.from({ length: 20_000 }, (_, i) =>
+      (i % 256).toString(16).padStart(2, '0'),
+    );
+    ask({ write: { gpa: 7, hex: digits.join('') } });
+    ask({ write: { gpa: 7, hex: digits.slice(0, 256).join('').toUpperCase() } });
+    expect(ask({ read: { gpa: 7, length: 20_000 } })).toEqual({ hex: digits.join('') });
     const all = ask({ read: { gpa: 0, length: MIB } }) as { hex: string };
     expect(all.hex).toHaveLength(2 * MIB);
   });
