@@ -6,7 +6,9 @@ import { respond } from '../src/hcall-prompt.js';
 import { complete, helpText, wordsToRequest } from '../src/hcall-words.js';
 import { PROGRAM } from './pinhole.js';
 
-const hasScript = spawnSync('script', ['-qec', 'true', '/dev/null']).status === 0;
+/** Of util-linux: gives a program a terminal. Not everywhere. */
+const SCRIPT = 'script';
+const hasScript = spawnSync(SCRIPT, ['-qec', 'true', '/dev/null']).status === 0;
 
 function start(...set: readonly string[]): (line: string, width?: number) => string {
   const session = new HcallSession(
@@ -142,7 +144,7 @@ describe.skipIf(!hasScript)('at a terminal', () => {
   // Keys are typed ahead; the program reads them when it is there.
   function type(keys: string): { code: number | null; shown: string } {
     const command = PROGRAM.map((word) => `'${word}'`).join(' ');
-    const { status, stdout } = spawnSync('script', ['-qec', `${command} hcall`, '/dev/null'], {
+    const { status, stdout } = spawnSync(SCRIPT, ['-qec', `${command} hcall`, '/dev/null'], {
       encoding: 'utf8',
       input: keys,
       env: { ...process.env, TERM: 'xterm', COLUMNS: '80' },
