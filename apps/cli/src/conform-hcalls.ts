@@ -156,7 +156,9 @@ function describe(finding: Finding, colors: Colors): string[] {
   };
   return [
     colors.red(`${titles[kind]} (${shape}; seed ${seed}, machine ${episode})`),
-    `  of ${length} operations the shortest sequence that shows it has ${sequence.length}:`,
+    finding.isReproducible
+      ? `  of ${length} operations the shortest sequence that shows it has ${sequence.length}:`
+      : `  ${length} operations, which on a new machine do not show it again; the last ${sequence.length}:`,
     ...sequence.map((op, i) => `  ${String(i + 1).padStart(3)}. ${op}`),
     `  model: ${finding.model}`,
     ...finding.reference.split('\n').map((line, i) => `  ${i === 0 ? 'QEMU: ' : '      '} ${line}`),

@@ -20,7 +20,10 @@ export async function runToExit(command: () => Promise<unknown>): Promise<void> 
   // Nobody reads on: nothing is left to say, and that is no error.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(EXIT.OK);
-    throw error;
+    process.stderr.write(
+      `pinhole: the output cannot be written (${error.code ?? error.message})\n`,
+    );
+    process.exit(EXIT.INPUT);
   });
   process.on('SIGINT', () => {
     // The second time means now.

@@ -73,7 +73,7 @@ const RTAS_HANDLERS = new Map<number, typeof rtasQueryPeDmaWindow>([
 
 /** The pseries hypervisor as QEMU implements it, for the calls that DMA needs. */
 export class SpaprHypercalls implements Hypercalls, Rtas {
-  /** How often each opcode was called. */
+  /** How often each opcode was called; those that do not exist count together, as -1. */
   readonly counts: Map<number, number> = new Map();
   readonly #iommu: SpaprIommu;
   readonly #memory: GuestMemory;
@@ -95,7 +95,8 @@ export class SpaprHypercalls implements Hypercalls, Rtas {
 
   /** One hypercall. An unknown opcode answers H_FUNCTION. */
   call(opcode: number, args: readonly bigint[]): HcallResult {
-    this.counts.set(opcode, (this.counts.get(opcode) ?? 0) + 1);
+    const counted = HCALL_NAMES.has(opcode) ? opcode : -1;
+    this.counts.set(counted, (this.counts.get(counted) ?? 0) + 1);
     if (!this.#tracer.on) return this.#dispatch(opcode, args);
     const name = HCALL_NAMES.get(opcode) ?? hex(opcode);
     this.#tracer.begin('hypervisor', 'hcall', { name });

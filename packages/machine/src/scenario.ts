@@ -93,7 +93,16 @@ function applySettings(document: Document, settings: readonly string[]): Set<str
         },
       ]);
     }
-    const value = parseDocument(setting.slice(split + 1)).toJS() as unknown;
+    const given = parseDocument(setting.slice(split + 1));
+    if (given.errors.length > 0) {
+      throw new MachineError('E_SCENARIO', [
+        {
+          path: formatPath(keys),
+          message: `--set: expected a value in YAML, found "${setting.slice(split + 1)}"`,
+        },
+      ]);
+    }
+    const value = given.toJS() as unknown;
     try {
       document.setIn(keys, document.createNode(value));
     } catch {

@@ -15,7 +15,7 @@ const CHECKPOINT = 5_000;
 /** Operations that are made up at once. */
 const PIECE = 1_000;
 /** A campaign ends with so many findings. */
-const MAX_FINDINGS = 5;
+const MAX_FINDINGS = 3;
 /** The same on an old machine. */
 const OLD_EPISODE = 30_000;
 /** Of so many episodes, and then which ones are on old machines. */
@@ -146,6 +146,8 @@ export class HcallCampaign {
     const episode = this.#episodes;
     this.#episodes += 1;
     const rng = createRng(this.#seeds.nextU32() * 2 ** 20 + (episode % 2 ** 20));
+    // What an accident leaves behind may outlast a reset.
+    if (this.#options.include?.length) this.#close();
     const sides = this.restart(this.#shapeOf(episode));
     const { machine } = sides.model;
     const generator = new OpGenerator(rng, machine, MEMORY_SIZE, this.#options.include ?? []);
@@ -191,7 +193,6 @@ export class HcallCampaign {
       yield* this.#keep(history.slice(0, start + difference.index + 1), difference, sides);
     } catch (error) {
       if (deathOf(error) === undefined) throw error;
-      this.#close();
       yield* this.#keep(history.slice(0, start + progress.begun), error as Error, sides);
     }
     return false;
@@ -204,13 +205,15 @@ export class HcallCampaign {
   ): Generator<void> {
     const { now, seed } = this.#options;
     const episode = this.#episodes - 1;
-    const restart = (): Sides => this.restart(shape);
-    const discard = (): void => this.#close();
+    // A reset may leave something behind: each try has a machine of its own.
+    const restart = (): Sides => {
+      this.#close();
+      return this.restart(shape);
+    };
     const createModel = (): ModelSide => this.createModel(shape);
     const origin = { shape: shape.name, settings: settingsOf(shape), seed, episode };
-    this.#findings.push(
-      yield* explain({ history, cause, restart, discard, createModel, now, ...origin }),
-    );
+    this.#findings.push(yield* explain({ history, cause, restart, createModel, now, ...origin }));
+    this.#close();
     if (this.#findings.length >= MAX_FINDINGS) this.#isEnded = true;
   }
 

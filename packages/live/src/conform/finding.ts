@@ -8,6 +8,9 @@ import type { ModelSide, Side } from './sides.js';
 const SHRINK_TRIES = 600;
 const SHRINK_MS = 60_000;
 
+/** Of a sequence that does not show anything again: how much of its end is given. */
+const TAIL = 50;
+
 /** What a campaign found. */
 export interface Finding {
   /** `divergence`: the answers differ. Otherwise the reference died, hung, or was reset. */
@@ -18,6 +21,8 @@ export interface Finding {
   readonly episode: number;
   /** Operations from the machine's start up to what shows it. */
   readonly length: number;
+  /** Whether they show it again on a new machine. Otherwise only the last ones are given. */
+  readonly isReproducible: boolean;
   /** The shortest sequence found that shows it, for people. */
   readonly sequence: readonly string[];
   /** The machine as `--set` options of `pinhole hcall`, and the sequence as its lines. */
@@ -45,9 +50,8 @@ interface Case {
   /** From the machine's start to what shows it. */
   readonly history: readonly Op[];
   readonly cause: Difference | Error;
+  /** Both sides as new. */
   readonly restart: () => { readonly model: ModelSide; readonly reference: Side };
-  /** Gives up a reference that died. */
-  readonly discard: () => void;
   readonly createModel: () => ModelSide;
   readonly now: () => number;
   readonly shape: string;
@@ -62,28 +66,34 @@ export function* explain(given: Case): Generator<void, Finding> {
   const kind = cause instanceof Error ? (deathOf(cause) ?? 'exit') : 'divergence';
   const deadline = now() + SHRINK_MS;
   let last = cause;
-  const ops = yield* shrink(history, {
-    maxTries: SHRINK_TRIES,
-    isOver: () => now() > deadline,
-    // What kills shows at the end of its batch; what differs, at once.
-    isLastNeeded: kind === 'divergence',
-    fails: (candidate) => {
-      const outcome = tryAlone(given, candidate);
-      if (outcome === undefined) return false;
-      const isSame =
-        outcome instanceof Error
-          ? deathOf(outcome) === kind
-          : kind === 'divergence' && outcome.index === candidate.length - 1;
-      if (isSame) last = outcome;
-      return isSame;
-    },
-  });
+  const fails = (candidate: readonly Op[]): boolean => {
+    const outcome = tryAlone(given, candidate);
+    if (outcome === undefined) return false;
+    const isSame =
+      outcome instanceof Error
+        ? deathOf(outcome) === kind
+        : kind === 'divergence' && outcome.index === candidate.length - 1;
+    if (isSame) last = outcome;
+    return isSame;
+  };
+  const isReproducible = fails(history);
+  yield;
+  const ops = isReproducible
+    ? yield* shrink(history, {
+        maxTries: SHRINK_TRIES,
+        isOver: () => now() > deadline,
+        // What kills shows at the end of its batch; what differs, at once.
+        isLastNeeded: kind === 'divergence',
+        fails,
+      })
+    : history.slice(-TAIL);
   return {
     kind,
     shape,
     seed,
     episode,
     length: history.length,
+    isReproducible,
     sequence: ops.map(formatOp),
     set: settings,
     requests: ops.flatMap(opToRequests),
@@ -92,13 +102,12 @@ export function* explain(given: Case): Generator<void, Finding> {
   };
 }
 
-function tryAlone({ restart, discard }: Case, ops: readonly Op[]): Difference | Error | undefined {
+function tryAlone({ restart }: Case, ops: readonly Op[]): Difference | Error | undefined {
   const { model, reference } = restart();
   try {
     return runOps(ops, model, reference);
   } catch (error) {
     if (deathOf(error) === undefined) throw error;
-    discard();
     return error as Error;
   }
 }

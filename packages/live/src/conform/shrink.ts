@@ -36,6 +36,9 @@ export function* shrink(start: readonly Op[], options: ShrinkOptions): Generator
     }
     ops = ops.slice(0, to);
   }
+  for (const guess of guesses(ops)) {
+    if (guess.length < ops.length && (yield* works(guess))) ops = guess;
+  }
   // The last operation shows it; what is before it may be needless.
   for (
     let size = Math.ceil(ops.length / 2);
@@ -56,6 +59,20 @@ export function* shrink(start: readonly Op[], options: ShrinkOptions): Generator
     }
   }
   return ops;
+}
+
+// What is often enough: the last operation alone; with the calls that open and close windows; with
+// those for the same window, too.
+function* guesses(ops: readonly Op[]): Generator<Op[]> {
+  const last = ops.at(-1) as Op;
+  const before = ops.slice(0, -1);
+  const liobn = last.kind === 'hcall' ? last.args[0] : undefined;
+  yield [last];
+  yield [...before.filter(({ kind }) => kind === 'rtas' || kind === 'reset').slice(-50), last];
+  yield [...before.filter(({ kind }) => kind === 'rtas' || kind === 'reset'), last];
+  const isNear = (op: Op): boolean => op.kind !== 'hcall' || op.args[0] === liobn;
+  yield [...before.slice(-1000).filter(isNear), last];
+  yield [...before.filter(isNear), last];
 }
 
 // Simpler forms of one operation, each with one thing changed; simplest first for each thing.

@@ -101,7 +101,7 @@ describeLive('what is left out by name is what a real QEMU does', () => {
     'window-of-2^32-entries: the second create in that table aborts QEMU, and the campaign goes on',
     () => {
       const include = ['window-of-2^32-entries'];
-      const { findings, episodes } = campaign({ count: 300_000, include });
+      const { findings, episodes } = campaign({ count: 20_000, include });
       const death = findings.find(({ kind }) => kind === 'exit');
       expect(death?.sequence).toEqual([
         expect.stringMatching(/^ibm,create-pe-dma-window\(/),
@@ -129,7 +129,7 @@ describeLive('what is left out by name is what a real QEMU does', () => {
   test(
     'remove-vio-window: -3, or an abort in a QEMU that checks the types of its objects',
     () => {
-      const { findings } = campaign({ count: 50_000, include: ['remove-vio-window'] });
+      const { findings } = campaign({ count: 20_000, include: ['remove-vio-window'] });
       for (const { kind, sequence, reference, model } of findings) {
         expect(kind).toBe('exit');
         expect(sequence).toEqual([expect.stringMatching(/^ibm,remove-pe-dma-window\(/)]);

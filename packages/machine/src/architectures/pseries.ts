@@ -137,7 +137,7 @@ function describePhb(phb: SpaprPhb, lrdrMaxAddress: number): PhbDescription {
 function countHypercalls(hypercalls: SpaprHypercalls): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const [opcode, count] of hypercalls.counts) {
-    counts[HCALL_NAMES.get(opcode) ?? `0x${opcode.toString(16)}`] = count;
+    counts[HCALL_NAMES.get(opcode) ?? 'unknown'] = count;
   }
   return counts;
 }
