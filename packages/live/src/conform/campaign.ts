@@ -8,19 +8,21 @@ import { type Progress, runOps } from './run.js';
 import { MEMORY_SIZE, modelOf, SHAPES, type Shape, settingsOf } from './shapes.js';
 import { ModelSide, type Side } from './sides.js';
 
-/** Operations between two restarts of the machine. */
-const EPISODE = 100_000;
+/** Operations between two restarts of the machine, which take a tenth of a second. */
+const EPISODE = 200_000;
+/** The same at the beginning, so that a short campaign sees every machine, too. */
+const FIRST_EPISODES = 50_000;
+/** The same on an old machine. */
+const OLD_EPISODE = 30_000;
+/** Of so many episodes, and then which ones are on old machines. */
+const ROUND = 10;
+const OLD_IN_ROUND = [1, 3];
 /** Operations between two looks into the tables. */
 const CHECKPOINT = 5_000;
 /** Operations that are made up at once. */
 const PIECE = 1_000;
 /** A campaign ends with so many findings. */
 const MAX_FINDINGS = 3;
-/** The same on an old machine. */
-const OLD_EPISODE = 30_000;
-/** Of so many episodes, and then which ones are on old machines. */
-const ROUND = 6;
-const OLD_IN_ROUND = [1, 3];
 
 /** How a campaign stands. */
 export interface CampaignResult {
@@ -154,7 +156,8 @@ export class HcallCampaign {
     const history: Op[] = [];
     let next: Op[] | undefined;
     const makeUp = (): Op[] => Array.from({ length: PIECE }, () => generator.next());
-    const length = sides.shape === SHAPES[0] ? EPISODE : OLD_EPISODE;
+    const usual = episode < ROUND / 2 ? FIRST_EPISODES : EPISODE;
+    const length = sides.shape === SHAPES[0] ? usual : OLD_EPISODE;
     while (history.length < length && !this.#isDone) {
       const isCheckpoint = history.length % CHECKPOINT < PIECE && history.length > 0;
       const looks = isCheckpoint ? [...generator.checkpoint()] : [];

@@ -11,9 +11,9 @@ export interface CoverageRow {
 
 /** Counts return codes. */
 export class Coverage {
-  readonly #counts = new Map<string, Map<bigint, [model: number, reference: number]>>();
+  readonly #counts = new Map<string, Map<number, [model: number, reference: number]>>();
 
-  count(op: HcallOp | RtasOp, model: bigint, reference: bigint): void {
+  count(op: HcallOp | RtasOp, model: number, reference: number): void {
     const name = callName(op);
     let rets = this.#counts.get(name);
     if (rets === undefined) {
@@ -30,12 +30,12 @@ export class Coverage {
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .flatMap(([call, rets]) =>
         [...rets]
-          .sort(([a], [b]) => Number(b - a))
-          .map(([ret, [model, reference]]) => ({ call, ret: Number(ret), model, reference })),
+          .sort(([a], [b]) => b - a)
+          .map(([ret, [model, reference]]) => ({ call, ret, model, reference })),
       );
   }
 
-  #at(rets: Map<bigint, [number, number]>, ret: bigint): [number, number] {
+  #at(rets: Map<number, [number, number]>, ret: number): [number, number] {
     let pair = rets.get(ret);
     if (pair === undefined) {
       pair = [0, 0];

@@ -278,7 +278,7 @@ export class OpGenerator {
     if (kind === 26) {
       // A whole window of a million entries takes milliseconds on the real thing.
       const n = BigInt(table.nbTable);
-      const isLarge = n > 4096n && !this.#one(20);
+      const isLarge = n > 4096n && !this.#one(60);
       return isLarge ? n + 1n : n + this.#pick([-1n, 0n, 1n]);
     }
     if (kind === 27) return this.#pick([2n ** 31n, 2n ** 32n, 2n ** 32n + 1n, 2n ** 63n, U64]);

@@ -20,7 +20,7 @@ export interface Difference {
 }
 
 /** What a run tells of each call: `ret` is r3 or, of an RTAS call, its status. */
-type OnAnswer = (op: HcallOp | RtasOp, model: bigint, reference: bigint) => void;
+type OnAnswer = (op: HcallOp | RtasOp, model: number, reference: number) => void;
 
 /** How far a run came, for who wants to know where the reference died. */
 export interface Progress {
@@ -112,7 +112,11 @@ function compareBatch(
         if (model.rtas[b] !== reference.rtas[b]) isEqual = false;
       }
     }
-    onAnswer?.(op, retOf(op, i, model), retOf(op, i, reference));
+    onAnswer?.(
+      op,
+      retOf(op, i, model.rtas, modelWords),
+      retOf(op, i, reference.rtas, referenceWords),
+    );
     if (!isEqual) {
       const [ours, theirs] = [describe(op, i, model), describe(op, i, reference)];
       return { index: first + i, model: ours, reference: theirs };
@@ -144,12 +148,19 @@ function words(registers: BigUint64Array): Uint32Array {
 }
 
 // r3, or the status of an RTAS call whose buffer is in a place of ours.
-function retOf(op: HcallOp | RtasOp, position: number, answers: Answers): bigint {
-  if (op.kind === 'rtas' && op.at === undefined) {
-    const rets = cells(op, position, answers);
-    if (rets[0] !== undefined) return BigInt(rets[0] | 0);
+function retOf(
+  op: HcallOp | RtasOp,
+  position: number,
+  rtas: Uint8Array,
+  words: Uint32Array,
+): number {
+  if (op.kind === 'rtas' && op.at === undefined && op.nargs < RTAS_SLOT_CELLS - 3) {
+    return new DataView(rtas.buffer, rtas.byteOffset + position * SLOT).getInt32(
+      (3 + op.nargs) * 4,
+    );
   }
-  return BigInt.asIntN(64, answers.registers[position * RECORD_REGISTERS] ?? 0n);
+  const at = position * RECORD_REGISTERS * 2;
+  return ((words[at + 1] as number) | 0) * 2 ** 32 + (words[at] as number);
 }
 
 function describe(op: HcallOp | RtasOp, position: number, answers: Answers): string {
