@@ -156,7 +156,7 @@ describeLive('a QEMU that stops answering', () => {
       const { findings } = campaign({
         count: 12_000,
         startReference: (shape) => {
-          const live = startShape(shape, { qemu: QEMU, timeoutMs: 250 });
+          const live = startShape(shape, { qemu: QEMU, timeoutMs: 1500 });
           if (live === undefined) return undefined;
           started += 1;
           const side = new LiveSide(live);
