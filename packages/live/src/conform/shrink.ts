@@ -1,4 +1,4 @@
-import type { HcallOp, Op, RtasOp } from './ops.js';
+import type { Op } from './ops.js';
 
 /** Options of {@link shrink}. */
 export interface ShrinkOptions {
@@ -53,9 +53,13 @@ export function* shrink(start: readonly Op[], options: ShrinkOptions): Generator
     }
   }
   for (let i = 0; i < ops.length; i += 1) {
-    for (const simpler of simplerThan(ops[i] as Op)) {
-      const candidate = ops.with(i, simpler);
-      if (yield* works(candidate)) ops = candidate;
+    for (const simplify of waysToSimplify(ops[i] as Op)) {
+      for (const simpler of simplify(ops[i] as Op)) {
+        const candidate = ops.with(i, simpler);
+        if (!(yield* works(candidate))) continue;
+        ops = candidate;
+        break;
+      }
     }
   }
   return ops;
@@ -75,27 +79,31 @@ function* guesses(ops: readonly Op[]): Generator<Op[]> {
   yield [...before.filter(isNear), last];
 }
 
-// Simpler forms of one operation, each with one thing changed; simplest first for each thing.
-function* simplerThan(op: Op): Generator<Op> {
-  if (op.kind === 'hcall') yield* simplerHcall(op);
-  else if (op.kind === 'rtas') yield* simplerRtas(op);
-  else if (op.kind === 'write') {
-    for (const length of [8, 64, 512]) {
-      if (length < op.bytes.length) yield { ...op, bytes: op.bytes.slice(0, length) };
-    }
-  }
+type Simplify = (op: Op) => Op[];
+
+// One thing of an operation each; of its simpler forms the simplest comes first.
+function waysToSimplify(op: Op): Simplify[] {
+  if (op.kind === 'hcall') return op.args.slice(1).map((_, i) => simplifyArgument(i + 1));
+  if (op.kind === 'rtas') return op.args.length > 1 ? [withoutConfigAddress] : [];
+  return op.kind === 'write' ? [shorten] : [];
 }
 
-function* simplerHcall(op: HcallOp): Generator<Op> {
-  for (let a = 1; a < op.args.length; a += 1) {
-    const value = op.args[a] ?? 0n;
-    const simpler = [0n, 1n, value & 0xfffn, value & ~0xfffn, value & 0xffff_ffffn];
-    for (const other of simpler) {
-      if (other < value) yield { ...op, args: op.args.with(a, other) };
-    }
-  }
-}
+const simplifyArgument =
+  (index: number): Simplify =>
+  (op) => {
+    if (op.kind !== 'hcall') return [];
+    const value = op.args[index] ?? 0n;
+    return [0n, 1n, value & 0xfffn, value & ~0xfffn, value & 0xffff_ffffn]
+      .filter((other) => other < value)
+      .map((other) => ({ ...op, args: op.args.with(index, other) }));
+  };
 
-function* simplerRtas(op: RtasOp): Generator<Op> {
-  if ((op.args[0] ?? 0) !== 0 && op.args.length > 1) yield { ...op, args: op.args.with(0, 0) };
-}
+const withoutConfigAddress: Simplify = (op) =>
+  op.kind === 'rtas' && op.args[0] !== 0 ? [{ ...op, args: op.args.with(0, 0) }] : [];
+
+const shorten: Simplify = (op) =>
+  op.kind === 'write'
+    ? [8, 64, 512]
+        .filter((length) => length < op.bytes.length)
+        .map((length) => ({ ...op, bytes: op.bytes.slice(0, length) }))
+    : [];
