@@ -27,6 +27,12 @@ const NARROW = 60;
 
 type Colors = ReturnType<typeof pc.createColors>;
 
+/** How long QEMU may take for anything; the longest batch takes a second. */
+const WAIT_MS = 5000;
+
+/** How many operations of a sequence that was not shrunk are shown. */
+const SHOWN = 20;
+
 /** How often Ctrl-C is looked for, in milliseconds. */
 const LOOK_MS = 50;
 
@@ -40,7 +46,7 @@ export async function conformHcalls(options: ConformHcallsOptions): Promise<void
     include,
     now: () => performance.now(),
     startReference: (shape) => {
-      const live = startShape(shape, { qemu });
+      const live = startShape(shape, { qemu, timeoutMs: WAIT_MS });
       if (live === undefined) return undefined;
       version = live.version;
       return new LiveSide(live);
@@ -49,15 +55,22 @@ export async function conformHcalls(options: ConformHcallsOptions): Promise<void
   const progress = new Progress();
   const start = performance.now();
   let looked = start;
-  // Leaving the loop closes QEMU.
-  for (const _ of campaign.run()) {
-    const now = performance.now();
-    if (now - looked < LOOK_MS) continue;
-    looked = now;
-    const { hcalls, findings } = campaign.result;
-    progress.show(`${hcalls} of ${count} hypercalls compared, ${findings.length} findings`);
-    await setImmediate();
-    if (interrupt.isRequested) break;
+  let failure: unknown;
+  try {
+    // Leaving the loop closes QEMU.
+    for (const _ of campaign.run()) {
+      const now = performance.now();
+      if (now - looked < LOOK_MS) continue;
+      looked = now;
+      const { hcalls, findings } = campaign.result;
+      progress.show(`${hcalls} of ${count} hypercalls compared, ${findings.length} findings`);
+      await setImmediate();
+      if (interrupt.isRequested) break;
+    }
+  } catch (error) {
+    // What was found before QEMU could no longer be started is not lost.
+    if (campaign.result.hcalls === 0) throw error;
+    failure = error;
   }
   progress.clear();
   const report = { qemu, version, options, seconds: (performance.now() - start) / 1000 };
@@ -69,6 +82,7 @@ export async function conformHcalls(options: ConformHcallsOptions): Promise<void
     process.stderr.write(`pinhole: interrupted after ${result.hcalls} of ${count} hypercalls\n`);
   }
   if (result.findings.length > 0) process.exitCode = EXIT.FAILED;
+  if (failure !== undefined) throw failure;
 }
 
 interface Report {
@@ -123,6 +137,9 @@ function toText(result: CampaignResult, report: Report, color: boolean): string 
     `${result.hcalls} hypercalls compared in ${seconds.toFixed(1)} s (${rate} a second),`,
     `${result.episodes} machines from the start.`,
     ...(missing.length > 0 ? [`Left out by name: ${missing.join(', ')}.`] : []),
+    ...(result.hcalls < options.count && result.findings.length > 0
+      ? [`Ended before ${options.count} hypercalls: what was found is to be looked at first.`]
+      : []),
     conclusion(result, colors),
   ];
   return `${lines.join('\n')}\n`;
@@ -158,8 +175,10 @@ function describe(finding: Finding, colors: Colors): string[] {
     colors.red(`${titles[kind]} (${shape}; seed ${seed}, machine ${episode})`),
     finding.isReproducible
       ? `  of ${length} operations the shortest sequence that shows it has ${sequence.length}:`
-      : `  ${length} operations, which on a new machine do not show it again; the last ${sequence.length}:`,
-    ...sequence.map((op, i) => `  ${String(i + 1).padStart(3)}. ${op}`),
+      : `  ${length} operations, not shrunk: interrupted, or on a new machine they do not show it again; the last:`,
+    ...sequence
+      .slice(finding.isReproducible ? 0 : -SHOWN)
+      .map((op, i) => `  ${String(i + 1).padStart(3)}. ${op}`),
     `  model: ${finding.model}`,
     ...finding.reference.split('\n').map((line, i) => `  ${i === 0 ? 'QEMU: ' : '      '} ${line}`),
   ];

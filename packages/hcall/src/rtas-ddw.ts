@@ -66,7 +66,7 @@ export function rtasCreatePeDmaWindow(context: RtasContext, call: RtasArguments)
   const liobn = phb.freeLiobn;
   if (liobn === undefined) return HW_ERROR;
   const table = context.iommu.findTable(BigInt(liobn));
-  // The number of entries is 32 bits wide in QEMU; a window too large for it does not open.
+  // The number of entries is 32 bits wide in QEMU, a size 64; a window too large does not open here.
   const tableShift = windowShift - pageShift;
   if (table === undefined || tableShift > 31 || windowShift > 63) return HW_ERROR;
   const busOffset = phb.nextWindowAddress;

@@ -10,6 +10,7 @@ import {
   type RtasReturns,
 } from '@pinhole/hcall';
 import type { GuestMemory } from '@pinhole/memory';
+import { spaprPhbBuid } from '@pinhole/tce';
 import type { PciFunction } from '@pinhole/virtio';
 import { LiveError } from './errors.js';
 import { checkVersion, explainRefusal, findQemu } from './find-qemu.js';
@@ -18,13 +19,7 @@ import { RTAS_BUFFER } from './layout.js';
 import { LiveMemory } from './live-memory.js';
 import { type HcallBatches, Mailbox } from './mailbox.js';
 import { commandLine, type LiveQemuOptions } from './options.js';
-import {
-  DEFAULT_MEMORY,
-  DEFAULT_TIMEOUT_MS,
-  H_LOGICAL_CI_LOAD,
-  QUIT_MS,
-  SPAPR_PCI_BASE_BUID,
-} from './params.js';
+import { DEFAULT_MEMORY, DEFAULT_TIMEOUT_MS, H_LOGICAL_CI_LOAD, QUIT_MS } from './params.js';
 import { LivePciFunction, type PciAddress, PciWindow } from './pci.js';
 import { QemuProcess } from './qemu-process.js';
 import { Qmp } from './qmp.js';
@@ -140,7 +135,7 @@ export class LiveQemu implements Hypercalls, Rtas {
    * mastering is the driver's to enable.
    */
   pciFunction({
-    phb = SPAPR_PCI_BASE_BUID,
+    phb = spaprPhbBuid(0),
     bus = 0,
     device,
     function: fn = 0,

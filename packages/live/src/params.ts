@@ -8,9 +8,6 @@ export const H_LOGICAL_CI_STORE = 0x40;
 export const RTAS_IBM_READ_PCI_CONFIG = 0x2016;
 export const RTAS_IBM_WRITE_PCI_CONFIG = 0x2017;
 
-/** BUID of the host bridge with index 0. [qemu v7.2 hw/ppc/spapr.c spapr_phb_placement] */
-export const SPAPR_PCI_BASE_BUID = 0x0800_0000_2000_0000n;
-
 /**
  * The bridge with index n has its 32-bit memory window at SPAPR_PCI_BASE + (n + 1) * 2 GiB; there
  * PCI addresses from 2 GiB to 4 GiB are found. So in machines from pseries-2.8 on.

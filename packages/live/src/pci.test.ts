@@ -1,6 +1,7 @@
 import type { HcallResult } from '@pinhole/hcall';
+import { spaprPhbBuid } from '@pinhole/tce';
 import { describe, expect, test } from 'vitest';
-import { H_LOGICAL_CI_LOAD, RTAS_IBM_READ_PCI_CONFIG, SPAPR_PCI_BASE_BUID } from './params.js';
+import { H_LOGICAL_CI_LOAD, RTAS_IBM_READ_PCI_CONFIG } from './params.js';
 import { LivePciFunction, type PciHost, PciWindow } from './pci.js';
 
 /** A host with one function whose BAR registers keep the bits that a size leaves them. */
@@ -53,8 +54,8 @@ const masks = [
   [0, 0],
 ] as const;
 const make = (host: PciHost, device = 1): LivePciFunction =>
-  new LivePciFunction(host, new PciWindow(SPAPR_PCI_BASE_BUID), SPAPR_PCI_BASE_BUID, {
-    phb: SPAPR_PCI_BASE_BUID,
+  new LivePciFunction(host, new PciWindow(spaprPhbBuid(0)), spaprPhbBuid(0), {
+    phb: spaprPhbBuid(0),
     bus: 0,
     device,
     function: 0,
@@ -110,7 +111,7 @@ describe('a PCI function', () => {
   });
 
   test('a window that is full', () => {
-    const window = new PciWindow(SPAPR_PCI_BASE_BUID);
+    const window = new PciWindow(spaprPhbBuid(0));
     expect(window.take(0x4000_0000)).toBe(0x8000_0000);
     expect(window.take(0x1000)).toBe(0xc000_0000);
     expect(() => window.take(0x4000_0000)).toThrow(

@@ -1,5 +1,6 @@
 import { hex } from '@pinhole/base';
 import { H_SUCCESS, type Hypercalls, RTAS_OUT_SUCCESS, type Rtas } from '@pinhole/hcall';
+import { spaprPhbBuid } from '@pinhole/tce';
 import type { MmioRegion, PciFunction, RegisterWidth } from '@pinhole/virtio';
 import { LiveError } from './errors.js';
 import {
@@ -10,7 +11,6 @@ import {
   RTAS_IBM_READ_PCI_CONFIG,
   RTAS_IBM_WRITE_PCI_CONFIG,
   SPAPR_PCI_BASE,
-  SPAPR_PCI_BASE_BUID,
 } from './params.js';
 
 /** Where a PCI function is. */
@@ -57,7 +57,7 @@ export class PciWindow {
 
   constructor(buid: bigint) {
     this.#buid = buid;
-    const index = buid - SPAPR_PCI_BASE_BUID;
+    const index = buid - spaprPhbBuid(0);
     this.cpuOffset = SPAPR_PCI_BASE + index * BigInt(PCI_MEM32_SIZE);
   }
 
@@ -95,7 +95,7 @@ export class LivePciFunction implements PciFunction {
   constructor(host: PciHost, window: PciWindow, buid: bigint, address: Required<PciAddress>) {
     const { bus, device, function: fn } = address;
     const two = (n: number): string => n.toString(16).padStart(2, '0');
-    const domain = (buid - SPAPR_PCI_BASE_BUID).toString(16).padStart(4, '0');
+    const domain = (buid - spaprPhbBuid(0)).toString(16).padStart(4, '0');
     this.name = `${domain}:${two(bus)}:${two(device)}.${fn}`;
     this.#host = host;
     this.#window = window;
@@ -145,6 +145,11 @@ export class LivePciFunction implements PciFunction {
       if (mask === 0 || isIo) continue;
       const is64 = (mask & 6) === 4;
       const size = (~(mask & ~0xf) + 1) >>> 0;
+      // 4 GiB or more: there is no place for it.
+      if (size === 0) {
+        index += 1;
+        continue;
+      }
       bars.push({ index, address: this.#window.take(size), size, is64 });
       // The next register is the upper half.
       if (is64) index += 1;

@@ -70,19 +70,23 @@ export class QemuProcess {
       closeAll(this.#fds);
       throw error;
     }
+    this.#child.on('error', () => {});
+    if (this.#child.pid === undefined) {
+      // Out of processes or descriptors: then there are no pipes, either.
+      closeAll(this.#fds);
+      throw new LiveError(
+        'E_HOST',
+        'expected to be able to start /bin/sh, and cannot: too many processes, or too many open files',
+      );
+    }
     // Nothing here keeps Node from ending, and what the event loop hears of it comes too late to
     // matter: it is known already, or nobody asked.
     const lifeline = this.#child.stdin as Socket;
     this.#qmpIn = this.#child.stdio[SupervisorFd.QMP_IN] as Socket;
-    this.#child.on('error', () => {});
     this.#child.unref();
     for (const pipe of [lifeline, this.#qmpIn]) {
       pipe.on('error', () => {});
       pipe.unref();
-    }
-    if (this.#child.pid === undefined) {
-      closeAll(this.#fds);
-      throw new LiveError('E_HOST', 'expected to be able to start /bin/sh, and cannot');
     }
   }
 

@@ -18,8 +18,9 @@ import { HcallCampaign } from '../src/conform/campaign.js';
 import { OpGenerator } from '../src/conform/generator.js';
 import type { Op } from '../src/conform/ops.js';
 import { modelOf, SHAPES, type Shape } from '../src/conform/shapes.js';
+import { shrink } from '../src/conform/shrink.js';
 import { ModelSide } from '../src/conform/sides.js';
-import { type CampaignResult, LiveError } from '../src/index.js';
+import { type CampaignOptions, type CampaignResult, LiveError } from '../src/index.js';
 
 const SEED = 7;
 
@@ -190,10 +191,76 @@ test('a reference that dies is a finding; the campaign goes on with a fresh one'
   expect(started).toBeGreaterThan(findings.length);
 });
 
+describe('a finding is kept', () => {
+  const isFatal = (opcode: number, args: readonly bigint[]): boolean =>
+    opcode === H_STUFF_TCE && args[3] === 512n;
+
+  // A reference that dies of one call, and that can be started so many times.
+  function mortal(starts: number): CampaignOptions['startReference'] {
+    let started = 0;
+    return (shape) => {
+      started += 1;
+      if (started > starts) throw new LiveError('E_QEMU_HANG', 'expected it to start, in vain');
+      const machine = modelOf(shape);
+      const hypercalls: Hypercalls = {
+        call: (opcode, args) => {
+          if (isFatal(opcode, args)) throw new LiveError('E_QEMU_EXITED', 'it ended');
+          return machine.hypercalls.call(opcode, args);
+        },
+      };
+      return new ModelSide(machine, hypercalls);
+    };
+  }
+  const begin = (startReference: CampaignOptions['startReference']): HcallCampaign =>
+    new HcallCampaign({ seed: SEED, count: 300_000, startReference, now: () => performance.now() });
+
+  test('when the caller leaves in the middle of its shrinking', () => {
+    const campaign = begin(mortal(1000));
+    for (const _ of campaign.run()) if (campaign.result.findings.length > 0) break;
+    const [finding] = campaign.result.findings;
+    expect(finding).toMatchObject({ kind: 'exit', isReproducible: false, reference: 'it ended' });
+    expect(finding?.sequence.length).toBeGreaterThan(1);
+    expect(finding?.sequence.join('\n')).toMatch(/H_STUFF_TCE\(.*, 0x200\)/);
+  });
+
+  test('when the reference does not start again', () => {
+    const campaign = begin(mortal(3));
+    expect(() => [...campaign.run()]).toThrow(/expected it to start/);
+    const [finding] = campaign.result.findings;
+    expect(finding).toMatchObject({ kind: 'exit', isReproducible: true });
+    expect(finding?.sequence.join('\n')).toMatch(/H_STUFF_TCE\(.*, 0x200\)/);
+  });
+});
+
+describe('shrinking', () => {
+  const call = (...args: bigint[]): Op => ({ kind: 'hcall', opcode: BigInt(H_PUT_TCE), args });
+
+  function shrunk(ops: readonly Op[], fails: (ops: readonly Op[]) => boolean): Op[] {
+    const steps = shrink(ops, { fails, maxTries: 1000, isOver: () => false, isLastNeeded: true });
+    for (;;) {
+      const { done, value } = steps.next();
+      if (done === true) return value;
+    }
+  }
+
+  test('leaves what is needed, and of its values the simplest', () => {
+    const start = [
+      ...Array.from({ length: 500 }, (_, i) => call(BigInt(i), 7n, 7n)),
+      call(0x8000_0000n, 0x1_2345_6789n, 0xabc_def1_2345n, 3n),
+    ];
+    const needs = (ops: readonly Op[]): boolean => {
+      const last = ops.at(-1);
+      const hasOther = ops.some((op) => op.kind === 'hcall' && op.args[0] === 123n);
+      return hasOther && last?.kind === 'hcall' && last.args[3] === 3n && last.args[2] !== 0n;
+    };
+    expect(shrunk(start, needs)).toEqual([call(123n, 0n, 0n), call(0x8000_0000n, 0n, 1n, 3n)]);
+  });
+});
+
 describe('an accident of QEMU', () => {
   const made = (include: readonly string[]): Op[] => {
     const machine = modelOf(SHAPES[0] as Shape);
-    const generator = new OpGenerator(createRng(1), machine, 2 ** 28, include);
+    const generator = new OpGenerator(createRng(1), machine, include);
     return Array.from({ length: 60_000 }, () => generator.next());
   };
   const isProvoked = (ops: readonly Op[], { matches }: Accident): boolean =>

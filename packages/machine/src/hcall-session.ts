@@ -179,5 +179,6 @@ function describeSyntaxError(error: unknown, text: string): string {
     return `${excerpt(text)}, which ends too early`;
   const position = /position (\d+)/.exec(message)?.[1];
   if (position === undefined) return excerpt(text);
+  if (Number(position) >= text.length) return `${excerpt(text)}, which ends too early`;
   return `${excerpt(text.slice(Number(position)))} at column ${Number(position) + 1}`;
 }

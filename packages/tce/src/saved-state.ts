@@ -43,8 +43,14 @@ export interface SavedIommu {
   readonly vio: readonly SavedVioDevice[];
 }
 
-/** A file may describe no more entries by steps than this, in all its tables (1 GiB of them). */
-const MAX_STEPPED = 2 ** 27;
+/**
+ * What a file may cost, in entries of 8 bytes over all its tables: 256 MiB. A window of 1 TiB in
+ * pages of 64 KiB, all of it mapped, is half of that.
+ */
+const MAX_COST = 2 ** 25;
+/** A piece of a table that is not filled as a whole costs as much, once more than a few entries are set. */
+const PIECE = 4096;
+const FEW = 64;
 
 /** Writes a table down. */
 export function saveTable(table: TceTable): SavedTable {
@@ -128,7 +134,7 @@ function zero(): HiLo {
  */
 export function parseSavedIommu(value: unknown): SavedIommu {
   const { phbs, vio } = object(value, 'iommu');
-  const budget = { stepped: MAX_STEPPED };
+  const budget = { entries: MAX_COST };
   return {
     phbs: array(phbs, 'phbs').map((phb, i) => parsePhb(phb, `phbs[${i}]`, budget)),
     vio: array(vio, 'vio').map((device, i) => parseVio(device, `vio[${i}]`, budget)),
@@ -153,7 +159,16 @@ export function checkSaved(
 
 /** What a file may still cost. */
 interface Budget {
-  stepped: number;
+  entries: number;
+}
+
+// What a run costs: equal entries are kept once for each whole piece of the table.
+function costOf(first: number, length: number, isEqual: boolean): number {
+  const pieces = (count: number): number =>
+    count <= FEW ? count : Math.ceil(count / PIECE) * PIECE;
+  const head = Math.min(length, (PIECE - (first % PIECE)) % PIECE);
+  const tail = (length - head) % PIECE;
+  return isEqual ? pieces(head) + pieces(tail) : pieces(length);
 }
 
 function parsePhb(value: unknown, path: string, budget: Budget): SavedPhb {
@@ -188,9 +203,9 @@ function parseTable(value: unknown, path: string, budget: Budget): SavedTable {
     const length = integer(count, `${at}[1] (count)`, 1, nbTable - first);
     end = first + length;
     const by = u64(step, `${at}[3] (step)`);
-    if (BigInt(by) !== 0n) budget.stepped -= length;
-    const limit = `at most ${MAX_STEPPED} entries by steps in the file`;
-    checkSaved(budget.stepped >= 0, at, limit, MAX_STEPPED - budget.stepped);
+    budget.entries -= costOf(first, length, BigInt(by) === 0n);
+    const limit = `what costs at most ${MAX_COST} entries in the file`;
+    checkSaved(budget.entries >= 0, at, limit, MAX_COST - budget.entries);
     return [first, length, u64(tce, `${at}[2] (tce)`), by];
   });
   return {

@@ -9,8 +9,8 @@ const SCATTERED_MAX = 64;
 /** Of the words of a piece, an entry's are at `(index * 2) % CHUNK_WORDS`. */
 export const CHUNK_WORDS: number = CHUNK * 2;
 const PERM = TCE_READ | TCE_WRITE;
-/** Marks a free slot of the hash; no index is that high. */
-const FREE = 0xffff_ffff;
+/** Words of a scattered entry: its index, upper half, lower half. */
+const SLOT = 3;
 
 interface Chunk {
   /** Two words an entry: upper half, lower half. */
@@ -21,42 +21,49 @@ interface Chunk {
   isShared: boolean;
 }
 
+/** The entries of a piece that has few: ascending by index. */
+interface Scattered {
+  slots: Uint32Array;
+  count: number;
+}
+
 /**
  * The entries of one table, 64 bits each, all zero at first. Costs memory where entries were
- * written: 8 bytes an entry in pieces that are in use, some 24 for one that lies alone. (QEMU
- * allocates the whole table, and the kernel hands it out page by page.)
+ * written: 8 bytes an entry in pieces that are in use, some 12 for one that lies alone and what a
+ * piece of those costs. (QEMU allocates the whole table, and the kernel hands it out page by page.)
  */
 export class TceStore {
   /** How many entries grant a permission now. */
   live = 0;
   readonly #chunks: (Chunk | undefined)[];
-  // Entries of pieces that have no array: a hash with linear probing, three words a slot: index,
-  // upper half, lower half. Slots are never freed one by one, only all at once.
-  #slots: Uint32Array = new Uint32Array(0);
-  #slotMask = -1;
-  #used = 0;
-  // By piece: how many slots it has.
-  readonly #scattered: Uint8Array;
+  // Pieces that have no array.
+  readonly #scattered: (Scattered | undefined)[];
 
   /** @param size - number of entries, from 1 to 2^32 - 1. */
   constructor(size: number) {
     const count = Math.ceil(size / CHUNK);
     this.#chunks = new Array<Chunk | undefined>(count).fill(undefined);
-    this.#scattered = new Uint8Array(count);
+    this.#scattered = new Array<Scattered | undefined>(count).fill(undefined);
   }
 
   /** Fills in the halves of the entry at `index`, which the caller has checked. */
   get(index: number, out: HiLo): void {
-    const chunk = this.#chunks[index >>> CHUNK_SHIFT];
+    const number = index >>> CHUNK_SHIFT;
+    const chunk = this.#chunks[number];
     if (chunk !== undefined) {
       const at = (index & (CHUNK - 1)) * 2;
       out.hi = chunk.words[at] as number;
       out.lo = chunk.words[at + 1] as number;
       return;
     }
-    const slot = this.#used === 0 ? -1 : this.#find(index);
-    out.hi = slot < 0 ? 0 : (this.#slots[slot + 1] as number);
-    out.lo = slot < 0 ? 0 : (this.#slots[slot + 2] as number);
+    out.hi = 0;
+    out.lo = 0;
+    const piece = this.#scattered[number];
+    if (piece === undefined) return;
+    const slot = find(piece, index);
+    if (piece.slots[slot] !== index || slot >= piece.count * SLOT) return;
+    out.hi = piece.slots[slot + 1] as number;
+    out.lo = piece.slots[slot + 2] as number;
   }
 
   /**
@@ -79,8 +86,7 @@ export class TceStore {
       this.#chunks[number] = chunk;
     }
     const at = (index & (CHUNK - 1)) * 2;
-    const delta =
-      ((lo & PERM) === 0 ? 0 : 1) - (((chunk.words[at + 1] as number) & PERM) === 0 ? 0 : 1);
+    const delta = isLive(lo) - isLive(chunk.words[at + 1] as number);
     chunk.words[at] = hi;
     chunk.words[at + 1] = lo;
     chunk.live += delta;
@@ -95,14 +101,14 @@ export class TceStore {
     for (let at = index; at < end; ) {
       const number = at >>> CHUNK_SHIFT;
       const stop = Math.min(end, (number + 1) * CHUNK);
-      if (isZero && this.#chunks[number] === undefined && this.#scattered[number] === 0) {
+      const isEmpty = this.#chunks[number] === undefined && this.#scattered[number] === undefined;
+      if (isZero && isEmpty) {
         // Zero already.
       } else if (stop - at === CHUNK) {
-        const before = this.#chunks[number];
-        if (before === undefined && this.#scattered[number] !== 0) this.#gather(number);
         uniform ??= uniformChunk(hi, lo);
-        this.live += uniform.live - (this.#chunks[number]?.live ?? 0);
+        this.live += uniform.live - this.#liveIn(number);
         this.#chunks[number] = uniform;
+        this.#scattered[number] = undefined;
       } else {
         for (let i = at; i < stop; i += 1) this.set(i, hi, lo);
       }
@@ -118,12 +124,11 @@ export class TceStore {
     visit: (index: number, length: number, hi: number, lo: number) => unknown,
     from = 0,
   ): void {
-    let alone: number[] | undefined;
-    let next = 0;
     for (let number = from >>> CHUNK_SHIFT; number < this.#chunks.length; number += 1) {
-      const chunk = this.#chunks[number];
       const start = number * CHUNK;
       const first = Math.max(from, start);
+      const chunk = this.#chunks[number];
+      const piece = this.#scattered[number];
       if (chunk !== undefined) {
         const length = chunk.isShared ? start + CHUNK - first : 1;
         for (let index = first; index < start + CHUNK; index += length) {
@@ -132,15 +137,12 @@ export class TceStore {
           const lo = chunk.words[at + 1] as number;
           if ((hi !== 0 || lo !== 0) && visit(index, length, hi, lo) === false) return;
         }
-      } else if (this.#scattered[number] !== 0) {
-        alone ??= this.#sortedIndices();
-        while (next < alone.length && (alone[next] as number) < first) next += 1;
-        for (; next < alone.length && (alone[next] as number) < start + CHUNK; next += 1) {
-          const index = alone[next] as number;
-          const slot = this.#find(index);
-          const hi = this.#slots[slot + 1] as number;
-          const lo = this.#slots[slot + 2] as number;
-          if ((hi !== 0 || lo !== 0) && visit(index, 1, hi, lo) === false) return;
+      } else if (piece !== undefined) {
+        for (let slot = find(piece, first); slot < piece.count * SLOT; slot += SLOT) {
+          const hi = piece.slots[slot + 1] as number;
+          const lo = piece.slots[slot + 2] as number;
+          const isZero = hi === 0 && lo === 0;
+          if (!isZero && visit(piece.slots[slot] as number, 1, hi, lo) === false) return;
         }
       }
     }
@@ -156,95 +158,85 @@ export class TceStore {
 
   // False when the piece has too many scattered entries to take another.
   #setScattered(number: number, index: number, hi: number, lo: number): boolean {
-    let slot = this.#used === 0 ? -1 : this.#find(index);
-    if (slot < 0) {
+    let piece = this.#scattered[number];
+    const slot = piece === undefined ? 0 : find(piece, index);
+    const isThere = piece !== undefined && slot < piece.count * SLOT && piece.slots[slot] === index;
+    if (!isThere) {
       if (hi === 0 && lo === 0) return true;
-      if (this.#scattered[number] === SCATTERED_MAX) return false;
-      slot = this.#take(index);
-      this.#scattered[number] = (this.#scattered[number] as number) + 1;
+      if (piece?.count === SCATTERED_MAX) return false;
+      piece ??= { slots: new Uint32Array(SLOT), count: 0 };
+      this.#scattered[number] = piece;
+      insert(piece, slot, index);
     }
-    const wasLive = ((this.#slots[slot + 2] as number) & PERM) === 0 ? 0 : 1;
-    this.#slots[slot + 1] = hi;
-    this.#slots[slot + 2] = lo;
-    this.live += ((lo & PERM) === 0 ? 0 : 1) - wasLive;
+    const { slots } = piece as Scattered;
+    this.live += isLive(lo) - isLive(slots[slot + 2] as number);
+    slots[slot + 1] = hi;
+    slots[slot + 2] = lo;
     return true;
   }
 
-  // Makes a piece an array. Its slots stay behind, out of use: the array comes first.
+  // Makes a piece an array.
   #gather(number: number): Chunk {
-    const chunk: Chunk = { words: new Uint32Array(CHUNK * 2), live: 0, isShared: false };
-    for (let i = 0; i < CHUNK && this.#used > 0; i += 1) {
-      const slot = this.#find(number * CHUNK + i);
-      if (slot < 0) continue;
-      const lo = this.#slots[slot + 2] as number;
-      chunk.words[i * 2] = this.#slots[slot + 1] as number;
-      chunk.words[i * 2 + 1] = lo;
-      if ((lo & PERM) !== 0) chunk.live += 1;
+    const chunk: Chunk = {
+      words: new Uint32Array(CHUNK_WORDS),
+      live: this.#liveIn(number),
+      isShared: false,
+    };
+    const { slots, count } = this.#scattered[number] as Scattered;
+    for (let slot = 0; slot < count * SLOT; slot += SLOT) {
+      const at = ((slots[slot] as number) & (CHUNK - 1)) * 2;
+      chunk.words[at] = slots[slot + 1] as number;
+      chunk.words[at + 1] = slots[slot + 2] as number;
     }
+    this.#scattered[number] = undefined;
     this.#chunks[number] = chunk;
     return chunk;
   }
 
-  // The slot (its first word) of an index, or -1.
-  #find(index: number): number {
-    for (let at = hash(index); ; at += 1) {
-      const slot = (at & this.#slotMask) * 3;
-      const key = this.#slots[slot] as number;
-      if (key === index) return slot;
-      if (key === FREE) return -1;
-    }
-  }
-
-  // A new slot for an index that has none; at most two thirds are ever taken.
-  #take(index: number): number {
-    if ((this.#used + 1) * 3 > (this.#slotMask + 1) * 2) this.#grow();
-    this.#used += 1;
-    for (let at = hash(index); ; at += 1) {
-      const slot = (at & this.#slotMask) * 3;
-      if (this.#slots[slot] !== FREE) continue;
-      this.#slots[slot] = index;
-      return slot;
-    }
-  }
-
-  #grow(): void {
-    const old = this.#slots;
-    const count = Math.max(16, (this.#slotMask + 1) * 2);
-    this.#slots = new Uint32Array(count * 3);
-    this.#slotMask = count - 1;
-    for (let slot = 0; slot < this.#slots.length; slot += 3) this.#slots[slot] = FREE;
-    this.#used = 0;
-    for (let from = 0; from < old.length; from += 3) {
-      const index = old[from] as number;
-      // What has become an array since is left out.
-      if (index === FREE || this.#chunks[index >>> CHUNK_SHIFT] !== undefined) continue;
-      const slot = this.#take(index);
-      this.#slots[slot + 1] = old[from + 1] as number;
-      this.#slots[slot + 2] = old[from + 2] as number;
-    }
-  }
-
-  #sortedIndices(): number[] {
-    const indices: number[] = [];
-    for (let slot = 0; slot < this.#slots.length; slot += 3) {
-      const index = this.#slots[slot] as number;
-      if (index !== FREE && this.#chunks[index >>> CHUNK_SHIFT] === undefined) indices.push(index);
-    }
-    return indices.sort((a, b) => a - b);
+  #liveIn(number: number): number {
+    const chunk = this.#chunks[number];
+    if (chunk !== undefined) return chunk.live;
+    const { slots, count } = this.#scattered[number] ?? { slots: [], count: 0 };
+    let live = 0;
+    for (let slot = 0; slot < count * SLOT; slot += SLOT) live += isLive(slots[slot + 2] as number);
+    return live;
   }
 }
 
-// Fibonacci hashing: neighbours end up apart. [Knuth, The Art of Computer Programming 3, §6.4]
-function hash(index: number): number {
-  const product = Math.imul(index, 0x9e37_79b1);
-  return product ^ (product >>> 15);
+function isLive(lo: number): 0 | 1 {
+  return (lo & PERM) === 0 ? 0 : 1;
+}
+
+// The slot of an index, or of the first one above it; behind the last where there is none.
+function find({ slots, count }: Scattered, index: number): number {
+  let [low, high] = [0, count];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((slots[middle * SLOT] as number) < index) low = middle + 1;
+    else high = middle;
+  }
+  return low * SLOT;
+}
+
+// Makes room at a slot for an index; its entry is zero.
+function insert(piece: Scattered, slot: number, index: number): void {
+  const end = piece.count * SLOT;
+  if (end === piece.slots.length) {
+    const larger = new Uint32Array(Math.min(SCATTERED_MAX * SLOT, end * 2));
+    larger.set(piece.slots);
+    piece.slots = larger;
+  }
+  piece.slots.copyWithin(slot + SLOT, slot, end);
+  piece.slots.fill(0, slot, slot + SLOT);
+  piece.slots[slot] = index;
+  piece.count += 1;
 }
 
 function uniformChunk(hi: number, lo: number): Chunk {
-  const words = new Uint32Array(CHUNK * 2);
-  for (let i = 0; i < CHUNK * 2; i += 2) {
+  const words = new Uint32Array(CHUNK_WORDS);
+  for (let i = 0; i < CHUNK_WORDS; i += 2) {
     words[i] = hi;
     words[i + 1] = lo;
   }
-  return { words, live: (lo & PERM) === 0 ? 0 : CHUNK, isShared: true };
+  return { words, live: isLive(lo) * CHUNK, isShared: true };
 }

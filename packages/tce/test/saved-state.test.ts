@@ -360,15 +360,27 @@ describe('what is made to cost much', () => {
   });
 
   test('more entries by steps than a file may have are refused, before any is written', () => {
-    const run = [0, 2 ** 27 + 1, '0x3', '0x1000'];
+    const run = [0, 2 ** 25 + 1, '0x3', '0x1000'];
     expect(refusal(withRuns(2 ** 30, run))).toMatchObject({
       code: 'E_SAVED_STATE',
       details: { path: 'phbs[0].tables[1].entries[0]' },
     });
   });
 
+  test('equal entries cost what their pieces of the table do', () => {
+    const runs = Array.from({ length: 2 ** 14 }, (_, i) => [i * 4096, 4095, '0x1', '0x0']);
+    expect(refusal(withRuns(2 ** 30, ...runs))).toMatchObject({
+      code: 'E_SAVED_STATE',
+      details: { path: 'phbs[0].tables[1].entries[8191]' },
+    });
+    const few = Array.from({ length: 2 ** 14 }, (_, i) => [i * 4096, 64, '0x1', '0x0']);
+    const iommu = used();
+    iommu.restore(withRuns(2 ** 30, ...few));
+    expect(iommu.findTable(0x8000_0001n)?.live).toBe(2 ** 20);
+  });
+
   test('that limit is one for all tables together', () => {
-    const half = [0, 2 ** 26 + 1, '0x3', '0x1000'];
+    const half = [0, 2 ** 24 + 1, '0x3', '0x1000'];
     const saved = withRuns(2 ** 30, half);
     Object.assign(saved.phbs[1]?.tables[1] ?? {}, { nbTable: 2 ** 30, entries: [half] });
     expect(refusal(saved)).toMatchObject({

@@ -28,6 +28,15 @@ export const ACCIDENTS: readonly Accident[] = [
     },
   },
   {
+    name: 'window-of-2^64-bytes',
+    what: 'a window of fewer entries that ends beyond 64 bits opens, but its size is kept in 64 bits: devices reach nothing in it, and hypercalls wrap around',
+    matches: (op) => {
+      if (!isCreate(op)) return false;
+      const [, , , pageShift = 0, windowShift = 0] = op.args;
+      return windowShift > 63 && windowShift - pageShift < 32;
+    },
+  },
+  {
     name: 'page-shift-beyond-63',
     what: 'a shift that C does not define: on x86 its low six bits count',
     matches: (op) => isCreate(op) && (op.args[3] ?? 0) > 63,

@@ -1,11 +1,11 @@
-import { createRng, type Rng } from '@pinhole/base';
+import { createRng, invariant, type Rng } from '@pinhole/base';
 import type { SpaprMachine } from '@pinhole/hcall';
 import { Coverage, type CoverageRow } from './coverage.js';
 import { deathOf, explain, type Finding } from './finding.js';
 import { OpGenerator } from './generator.js';
 import type { Op } from './ops.js';
 import { type Progress, runOps } from './run.js';
-import { MEMORY_SIZE, modelOf, SHAPES, type Shape, settingsOf } from './shapes.js';
+import { modelOf, SHAPES, type Shape, settingsOf } from './shapes.js';
 import { ModelSide, type Side } from './sides.js';
 
 /** Operations between two restarts of the machine, which take a tenth of a second. */
@@ -34,6 +34,7 @@ export interface CampaignResult {
   /** Machines that the reference was started as, or reset to. */
   readonly shapes: readonly string[];
   readonly coverage: readonly CoverageRow[];
+  /** A divergence ends a campaign, and so does the third finding. */
   readonly findings: readonly Finding[];
 }
 
@@ -125,8 +126,10 @@ export class HcallCampaign {
     this.#close();
     const reference = this.#options.startReference(shape);
     if (reference === undefined) {
+      const usual = SHAPES[0] as Shape;
+      invariant(shape !== usual, 'HcallCampaign: there is always a machine of the first shape');
       this.#unavailable.add(shape);
-      return this.restart(SHAPES[0] as Shape);
+      return this.restart(usual);
     }
     this.#shapes.add(shape.name);
     this.#running = { shape, reference, model: this.createModel(shape) };
@@ -152,7 +155,7 @@ export class HcallCampaign {
     if (this.#options.include?.length) this.#close();
     const sides = this.restart(this.#shapeOf(episode));
     const { machine } = sides.model;
-    const generator = new OpGenerator(rng, machine, MEMORY_SIZE, this.#options.include ?? []);
+    const generator = new OpGenerator(rng, machine, this.#options.include ?? []);
     const history: Op[] = [];
     let next: Op[] | undefined;
     const makeUp = (): Op[] => Array.from({ length: PIECE }, () => generator.next());
@@ -207,15 +210,24 @@ export class HcallCampaign {
     { shape }: Sides,
   ): Generator<void> {
     const { now, seed } = this.#options;
-    const episode = this.#episodes - 1;
     // A reset may leave something behind: each try has a machine of its own.
     const restart = (): Sides => {
       this.#close();
       return this.restart(shape);
     };
+    const origin = {
+      shape: shape.name,
+      settings: settingsOf(shape),
+      seed,
+      episode: this.#episodes - 1,
+    };
     const createModel = (): ModelSide => this.createModel(shape);
-    const origin = { shape: shape.name, settings: settingsOf(shape), seed, episode };
-    this.#findings.push(yield* explain({ history, cause, restart, createModel, now, ...origin }));
+    const place = this.#findings.length;
+    // What is known is there at once: the caller may leave in the middle of it.
+    for (const finding of explain({ history, cause, restart, createModel, now, ...origin })) {
+      this.#findings[place] = finding;
+      yield;
+    }
     this.#close();
     if (this.#findings.length >= MAX_FINDINGS) this.#isEnded = true;
   }

@@ -8,8 +8,8 @@ import type { ModelSide, Side } from './sides.js';
 const SHRINK_TRIES = 600;
 const SHRINK_MS = 60_000;
 
-/** Of a sequence that does not show anything again: how much of its end is given. */
-const TAIL = 50;
+/** Of a sequence that is not shrunk: how much of its end is given. A batch is shorter. */
+const TAIL = 2000;
 
 /** What a campaign found. */
 export interface Finding {
@@ -21,7 +21,10 @@ export interface Finding {
   readonly episode: number;
   /** Operations from the machine's start up to what shows it. */
   readonly length: number;
-  /** Whether they show it again on a new machine. Otherwise only the last ones are given. */
+  /**
+   * Whether they were seen to show it again on a new machine. Otherwise they are not shrunk, and only
+   * the last 2,000 are given.
+   */
   readonly isReproducible: boolean;
   /** The shortest sequence found that shows it, for people. */
   readonly sequence: readonly string[];
@@ -60,34 +63,16 @@ interface Case {
   readonly episode: number;
 }
 
-/** Finds the shortest sequence that ends as a history did. Yields between tries. */
-export function* explain(given: Case): Generator<void, Finding> {
-  const { history, cause, now, shape, settings, seed, episode } = given;
+/**
+ * Finds the shortest sequence that ends as a history did. Yields what is known so far between tries;
+ * the last is the result.
+ */
+export function* explain(given: Case): Generator<Finding> {
+  const { history, cause, now, createModel, shape, settings, seed, episode } = given;
   const kind = cause instanceof Error ? (deathOf(cause) ?? 'exit') : 'divergence';
   const deadline = now() + SHRINK_MS;
   let last = cause;
-  const fails = (candidate: readonly Op[]): boolean => {
-    const outcome = tryAlone(given, candidate);
-    if (outcome === undefined) return false;
-    const isSame =
-      outcome instanceof Error
-        ? deathOf(outcome) === kind
-        : kind === 'divergence' && outcome.index === candidate.length - 1;
-    if (isSame) last = outcome;
-    return isSame;
-  };
-  const isReproducible = fails(history);
-  yield;
-  const ops = isReproducible
-    ? yield* shrink(history, {
-        maxTries: SHRINK_TRIES,
-        isOver: () => now() > deadline,
-        // What kills shows at the end of its batch; what differs, at once.
-        isLastNeeded: kind === 'divergence',
-        fails,
-      })
-    : history.slice(-TAIL);
-  return {
+  const findingOf = (ops: readonly Op[], isReproducible: boolean): Finding => ({
     kind,
     shape,
     seed,
@@ -96,16 +81,60 @@ export function* explain(given: Case): Generator<void, Finding> {
     isReproducible,
     sequence: ops.map(formatOp),
     set: settings,
-    requests: ops.flatMap(opToRequests),
-    model: last instanceof Error ? modelAnswer(given.createModel(), ops) : last.model,
+    requests: ops.flatMap((op) => opToRequests(op)),
+    model: last instanceof Error ? modelAnswer(createModel(), ops) : last.model,
     reference: last instanceof Error ? last.message : last.reference,
+  });
+  let isStuck = false;
+  const fails = (candidate: readonly Op[]): boolean => {
+    const outcome = tryAlone(given, candidate);
+    if (outcome === undefined) return false;
+    if (outcome === 'no reference') {
+      isStuck = true;
+      return false;
+    }
+    const isSame =
+      outcome instanceof Error
+        ? deathOf(outcome) === kind
+        : kind === 'divergence' && outcome.index === candidate.length - 1;
+    if (isSame) last = outcome;
+    return isSame;
   };
+  const unshrunk = findingOf(history.slice(-TAIL), false);
+  yield unshrunk;
+  if (!fails(history)) return;
+  let ops: readonly Op[] = history;
+  const steps = shrink(history, {
+    maxTries: SHRINK_TRIES,
+    isOver: () => isStuck || now() > deadline,
+    // What kills shows at the end of its batch; what differs, at once.
+    isLastNeeded: kind === 'divergence',
+    fails,
+  });
+  for (let step = steps.next(); ; step = steps.next()) {
+    if (step.done === true) {
+      ops = step.value;
+      break;
+    }
+    yield unshrunk;
+  }
+  yield findingOf(ops, true);
 }
 
-function tryAlone({ restart }: Case, ops: readonly Op[]): Difference | Error | undefined {
-  const { model, reference } = restart();
+// What comes of a sequence on new machines: a difference, a death, nothing; or no machine is to be had.
+function tryAlone(
+  { restart }: Case,
+  ops: readonly Op[],
+): Difference | Error | 'no reference' | undefined {
+  let sides: ReturnType<Case['restart']>;
   try {
-    return runOps(ops, model, reference);
+    sides = restart();
+  } catch (error) {
+    if (error instanceof LiveError) return 'no reference';
+    throw error;
+  }
+  try {
+    return runOps(ops, sides.model, sides.reference);
   } catch (error) {
     if (deathOf(error) === undefined) throw error;
     return error as Error;

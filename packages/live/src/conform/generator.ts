@@ -9,7 +9,7 @@ import {
 } from '@pinhole/hcall';
 import type { SpaprPhb, TceTable } from '@pinhole/tce';
 import { isLeftOut } from './accidents.js';
-import type { HcallOp, Op, RtasOp } from './ops.js';
+import { type HcallOp, MEMORY_SIZE, OBSERVED_TOP, type Op, type RtasOp } from './ops.js';
 import { LIST_PAGES, LISTS, SCRATCH } from './sides.js';
 
 const U64 = 2n ** 64n - 1n;
@@ -17,6 +17,8 @@ const NO_CELL = 0xffff_ffff;
 
 /** Entries of a window that are looked at, of those that are not zero. */
 const LOOKS = 100;
+/** Windows of so many entries are looked at as a whole. */
+const SMALL = 256;
 
 /**
  * Opcodes that no QEMU implements: below the table's end, between its entries, beyond it, and
@@ -58,14 +60,12 @@ const UNKNOWN_TOKENS = [0, 1, 0x1fff, 0x2100, 0xffff_ffff, 0x8000_2026];
 export class OpGenerator {
   readonly #rng: Rng;
   readonly #machine: SpaprMachine;
-  readonly #memorySize: number;
   readonly #included: readonly string[];
   readonly #tables: readonly TceTable[];
 
-  constructor(rng: Rng, machine: SpaprMachine, memorySize: number, included: readonly string[]) {
+  constructor(rng: Rng, machine: SpaprMachine, included: readonly string[]) {
     this.#rng = rng;
     this.#machine = machine;
-    this.#memorySize = memorySize;
     this.#included = included;
     this.#tables = [
       ...machine.iommu.phbs.flatMap(({ tables }) => tables),
@@ -85,21 +85,28 @@ export class OpGenerator {
     }
   }
 
-  /** H_GET_TCE of what the windows hold, and of some of what they do not; then lists and the like. */
+  /**
+   * H_GET_TCE of small windows as a whole; of larger ones what is not zero, some of it, and entries
+   * anywhere. Then lists and the like.
+   */
   *checkpoint(): Generator<Op> {
     for (const table of this.#tables) {
       if (!table.isEnabled) continue;
+      if (table.nbTable <= SMALL) {
+        for (let index = 0; index < table.nbTable; index += 1) yield this.#get(table, index);
+        continue;
+      }
       const indices: number[] = [];
       const from = this.#one(2) ? 0 : this.#rng.below(table.nbTable);
       table.forEachEntry((index) => indices.push(index) < LOOKS * 4, from);
       for (let i = 0; i < LOOKS && i < indices.length; i += 1) {
         yield this.#get(table, this.#pick(indices));
       }
-      for (let i = 0; i < 20; i += 1) yield this.#get(table, this.#index(table));
+      for (let i = 0; i < LOOKS / 2; i += 1) yield this.#get(table, this.#index(table));
     }
     yield { kind: 'read', gpa: LISTS, length: LIST_PAGES * 4096 };
     yield { kind: 'read', gpa: SCRATCH, length: 4096 };
-    yield { kind: 'read', gpa: this.#memorySize - 0x1_0000, length: 0x1_0000 };
+    yield { kind: 'read', gpa: MEMORY_SIZE - OBSERVED_TOP, length: OBSERVED_TOP };
   }
 
   #get(table: TceTable, index: number): HcallOp {
@@ -166,7 +173,7 @@ export class OpGenerator {
       return { ...op, nargs: this.#pick([0, 1, 2, 3, 4, 5, 6, ...wrapped]), at: BigInt(SCRATCH) };
     }
     if (bent > 3) return op;
-    const end = BigInt(this.#memorySize);
+    const end = BigInt(MEMORY_SIZE);
     const places = [
       ...[BigInt(SCRATCH) + 1n, BigInt(SCRATCH) + 6n],
       ...[4n, 12n, 16n, 20n, 24n, 28n, 32n, 36n].map((back) => end - back),
@@ -184,7 +191,7 @@ export class OpGenerator {
       const next = style === 0 ? this.#tce() : start + BigInt(style === 1 ? i * 4096 : 0);
       view.setBigUint64(i * 8, next & U64);
     }
-    const end = this.#memorySize;
+    const end = MEMORY_SIZE;
     const isEnd = this.#one(8);
     const gpa = isEnd ? end - 4096 : LISTS + this.#rng.below(LIST_PAGES) * 4096;
     return { kind: 'write', gpa, bytes };
@@ -232,7 +239,7 @@ export class OpGenerator {
       -1,
       -page,
     ]);
-    const huge = this.#one(60) ? this.#pick([32, 40, 51, 64]) : entries;
+    const huge = this.#one(60) ? this.#pick([32, 40, 51, 64, 64 - page]) : entries;
     return [page, Math.max(0, page + huge)];
   }
 
@@ -266,7 +273,7 @@ export class OpGenerator {
     if (kind === 1) return BigInt(this.#rng.below(4));
     if (kind === 2) return this.#u64();
     if (kind === 3) return U64;
-    const gpa = BigInt(this.#rng.below(this.#memorySize)) & ~0xfffn;
+    const gpa = BigInt(this.#rng.below(MEMORY_SIZE)) & ~0xfffn;
     return gpa | BigInt(this.#rng.below(4));
   }
 
@@ -291,7 +298,7 @@ export class OpGenerator {
     const list = BigInt(LISTS + this.#rng.below(LIST_PAGES) * 4096);
     if (kind < 15) return list;
     if (kind === 15) return list + this.#pick([1n, 8n, 0x800n, 0xff8n, 0xfffn]);
-    const end = BigInt(this.#memorySize);
+    const end = BigInt(MEMORY_SIZE);
     if (kind === 16) return end - 4096n;
     if (kind === 17) return end;
     if (kind === 18) return this.#pick([end - 8n, end - 1n, 2n ** 40n, 2n ** 60n, 2n ** 63n]);

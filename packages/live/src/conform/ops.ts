@@ -44,6 +44,10 @@ interface ResetOp {
 /** One step of a sequence that is run on both sides. */
 export type Op = HcallOp | RtasOp | WriteOp | ReadOp | ResetOp;
 
+/** Guest memory of every machine in a campaign. */
+export const MEMORY_SIZE = 0x1000_0000;
+/** So much of its end is used by operations, and looked at. */
+export const OBSERVED_TOP = 0x1_0000;
 /** Where the buffers of RTAS calls are: a place for each call of a batch. */
 export const RTAS_SLOTS = 0x120_0000;
 /** Cells of a place for an RTAS buffer: header, arguments, answers. */
@@ -111,15 +115,18 @@ export function opToRequests(op: Op): Record<string, unknown>[] {
       return [{ rtas: RTAS_NAMES.get(token) ?? token, args: [...args], nret }];
     }
     const buffer = at ?? BigInt(RTAS_SLOTS);
-    const gpa = hex(buffer & 0x0fff_ffff_ffff_ffffn);
-    return [
-      { write: { gpa, hex: digitsOf(rtasBuffer(op)) } },
-      { op: 'KVMPPC_H_RTAS', args: [hex(buffer)] },
-    ];
+    const gpa = Number(buffer & 0x0fff_ffff_ffff_ffffn);
+    const call = { op: 'KVMPPC_H_RTAS', args: [hex(buffer)] };
+    // As much of it as there is memory for, in whole cells.
+    const room = Math.floor((MEMORY_SIZE - gpa) / 4) * 4;
+    if (room <= 0) return [call];
+    return [{ write: { gpa: hex(gpa), hex: digitsOf(rtasBuffer(op).slice(0, room)) } }, call];
   }
   if (op.kind === 'write') return [{ write: { gpa: hex(op.gpa), hex: digitsOf(op.bytes) } }];
   if (op.kind === 'read') return [{ read: { gpa: hex(op.gpa), length: op.length } }];
-  return [{ reset: true }];
+  // A campaign's reset zeroes the top of memory, which the real machine uses then.
+  const gpa = hex(MEMORY_SIZE - OBSERVED_TOP);
+  return [{ reset: true }, { write: { gpa, hex: '00'.repeat(OBSERVED_TOP) } }];
 }
 
 function digitsOf(bytes: Uint8Array): string {

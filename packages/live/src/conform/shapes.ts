@@ -3,9 +3,7 @@ import { createGuestMemory } from '@pinhole/memory';
 import { LiveError } from '../errors.js';
 import { LiveQemu } from '../live-qemu.js';
 import type { HostBridgeOptions, LiveQemuOptions } from '../options.js';
-
-/** Guest memory of every machine in a campaign. */
-export const MEMORY_SIZE = 0x1000_0000;
+import { MEMORY_SIZE } from './ops.js';
 
 /** A machine that both sides build. */
 export interface Shape {

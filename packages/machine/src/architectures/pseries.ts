@@ -127,7 +127,12 @@ function describePhb(phb: SpaprPhb, lrdrMaxAddress: number): PhbDescription {
             RTAS_TOKENS['ibm,create-pe-dma-window'],
             RTAS_TOKENS['ibm,remove-pe-dma-window'],
           ] as const,
-          ddwExtensions: [RTAS_TOKENS['ibm,reset-pe-dma-window'], 1],
+          // As many as the tree has after their number.
+          ddwExtensions: [
+            RTAS_TOKENS['ibm,reset-pe-dma-window'],
+            1,
+            ...(phb.hasLimitedAddressMode ? [1] : []),
+          ],
         }
       : {}),
     lrdrMaxAddress,
