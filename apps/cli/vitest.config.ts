@@ -1,3 +1,5 @@
+import { defaultExclude, mergeConfig } from 'vitest/config';
 import { shared } from '../../.ci/vitest.shared.ts';
 
-export default shared;
+// What needs a real QEMU is another suite: vitest.live.config.ts.
+export default mergeConfig(shared, { test: { exclude: [...defaultExclude, 'test/live/**'] } });

@@ -1,5 +1,6 @@
 // What a user sees when the program is not there, is not QEMU, is too old, dies, or does not answer.
 // The programs here are shell scripts.
+import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -161,5 +162,29 @@ describe('options', () => {
     { timeoutMs: Number.NaN },
   ])('%o', (options) => {
     expect(failure(options).code).toBe('E_LIVE_USAGE');
+  });
+});
+
+describe('too few file descriptors', () => {
+  const qemu = fake(`${honest}\nsleep 5`);
+  const script = `
+    import { LiveQemu } from '@pinhole/live';
+    try { LiveQemu.start({ qemu: process.argv[1], timeoutMs: 200 }); } catch (error) { console.log(error.code); }
+  `;
+
+  test.each([22, 23, 24, 25, 26, 27, 28, 29, 30])('%d of them: an error with a code', (limit) => {
+    const command = `ulimit -n ${limit}; exec "$0" --input-type=module -e "$1" "$2"`;
+    const { status, stdout, stderr } = spawnSync(
+      'sh',
+      ['-c', command, process.execPath, script, qemu],
+      {
+        cwd: import.meta.dirname,
+        encoding: 'utf8',
+      },
+    );
+    // With too few of them Node itself does not start.
+    if (status !== 0 && stdout === '' && !/at .*live/.test(stderr)) return;
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(stdout).toMatch(/^E_[A-Z_]+\n$/);
   });
 });
