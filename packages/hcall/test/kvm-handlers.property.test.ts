@@ -197,7 +197,7 @@ test('any sequence of calls answers and leaves what KVM and QEMU would, and noti
         }
       },
     ),
-    { numRuns: 500 },
+    { numRuns: 300 },
   );
   // The calls were not all refused, and neither side had it all.
   expect(seen.inKernel / seen.calls).toBeGreaterThan(0.3);

@@ -172,7 +172,7 @@ describe('too few file descriptors', () => {
     try { LiveQemu.start({ qemu: process.argv[1], timeoutMs: 200 }); } catch (error) { console.log(error.code); }
   `;
 
-  test.each([22, 23, 24, 25, 26, 27, 28, 29, 30])('%d of them: an error with a code', (limit) => {
+  test.each([24, 26, 28, 30])('%d of them: an error with a code', (limit) => {
     const command = `ulimit -n ${limit}; exec "$0" --input-type=module -e "$1" "$2"`;
     const { status, stdout, stderr } = spawnSync(
       'sh',

@@ -138,7 +138,7 @@ function* numbers(seed: number): Generator<number, never> {
   }
 }
 
-test('100,000 entries all over the largest table: the hash grows, and loses none', () => {
+test('100,000 entries all over the largest table: none is lost', () => {
   const store = new TceStore(LARGEST);
   const model = new Map<number, bigint>();
   const random = numbers(1);
@@ -151,7 +151,7 @@ test('100,000 entries all over the largest table: the hash grows, and loses none
   check(store, model);
 });
 
-test('pieces that become arrays while the hash grows leave nothing behind', () => {
+test('pieces that become arrays while others stay scattered leave nothing behind', () => {
   const store = new TceStore(2 ** 30);
   const model = new Map<number, bigint>();
   const set = (index: number, entry: bigint) => {
