@@ -1,5 +1,11 @@
 import { defaultExclude, mergeConfig } from 'vitest/config';
 import { shared } from '../../.ci/vitest.shared.ts';
 
-// What needs a real QEMU is another suite: vitest.live.config.ts.
-export default mergeConfig(shared, { test: { exclude: [...defaultExclude, 'test/live/**'] } });
+export default mergeConfig(shared, {
+  test: {
+    // What needs a real QEMU is another suite: vitest.live.config.ts.
+    exclude: [...defaultExclude, 'test/live/**'],
+    // Longer than all others, these tests are alone at the end: they take both of two cores then.
+    maxWorkers: 2,
+  },
+});
