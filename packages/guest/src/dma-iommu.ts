@@ -40,17 +40,12 @@ class IommuDmaOps implements DmaOps {
 
   map(gpa: Gpa, length: number, direction: DmaDirection, out: HiLo): boolean {
     const { table, pages } = this.#options;
-    const npages = this.#pagesTouched(gpa, length);
-    // Whole guest pages are aligned to guest pages on the bus too.
-    const isPageAligned = length >= pages.pageSize && gpa % pages.pageSize === 0;
-    const guestPageShift = Math.log2(pages.pageSize);
-    const alignOrder = isPageAligned ? Math.max(0, guestPageShift - table.pageShift) : 0;
+    const { npages, alignOrder } = iommuMapping(gpa, length, pages.pageSize, table.pageShift);
     return this.#allocAndBuild(gpa, npages, alignOrder, direction, out);
   }
 
   unmap(hi: number, lo: number, length: number, _direction: DmaDirection): void {
-    const npages = this.#pagesTouched(lo % this.#tcePageSize, length);
-    this.#release(hi, lo, npages);
+    this.#release(hi, lo, iommuPagesTouched(lo, length, this.#options.table.pageShift));
   }
 
   allocCoherent(length: number, out: HiLo): Gpa | undefined {
@@ -59,9 +54,12 @@ class IommuDmaOps implements DmaOps {
     const gpa = pages.allocPages(bytes);
     if (gpa === undefined) return undefined;
     memory.fill(gpa, bytes, 0);
-    const npages = bytes / this.#tcePageSize;
-    const order = Math.ceil(Math.log2(npages));
-    if (this.#allocAndBuild(gpa, npages, Math.max(0, order), DmaDirection.BIDIRECTIONAL, out)) {
+    const { npages, alignOrder } = iommuCoherent(
+      length,
+      pages.pageSize,
+      this.#options.table.pageShift,
+    );
+    if (this.#allocAndBuild(gpa, npages, alignOrder, DmaDirection.BIDIRECTIONAL, out)) {
       return gpa;
     }
     pages.freePages(gpa, bytes);
@@ -106,9 +104,50 @@ class IommuDmaOps implements DmaOps {
     tceCalls.free(table, entry, npages);
     table.free(entry, npages);
   }
+}
 
-  #pagesTouched(address: number, length: number): number {
-    const size = this.#tcePageSize;
-    return Math.ceil(((address % size) + length) / size);
-  }
+/** What a mapping asks of the allocator. */
+export interface IommuMapping {
+  /** Entries. */
+  readonly npages: number;
+  /** log2 of their alignment, in entries. */
+  readonly alignOrder: number;
+}
+
+/** Entries of 2^`pageShift` bytes that `length` bytes at `address` touch. */
+export function iommuPagesTouched(address: number, length: number, pageShift: number): number {
+  const size = 2 ** pageShift;
+  return Math.ceil(((address % size) + length) / size);
+}
+
+/**
+ * What a buffer needs: whole guest pages are aligned to guest pages on the bus too.
+ * [linux v6.1 arch/powerpc/kernel/iommu.c iommu_map_page]
+ */
+export function iommuMapping(
+  gpa: number,
+  length: number,
+  guestPageSize: number,
+  pageShift: number,
+): IommuMapping {
+  const isPageAligned = length >= guestPageSize && gpa % guestPageSize === 0;
+  return {
+    npages: iommuPagesTouched(gpa, length, pageShift),
+    alignOrder: isPageAligned ? Math.max(0, Math.log2(guestPageSize) - pageShift) : 0,
+  };
+}
+
+/**
+ * What coherent memory needs: whole guest pages, aligned to their number rounded up to a power of
+ * two. [linux v6.1 arch/powerpc/kernel/iommu.c iommu_alloc_coherent]
+ */
+export function iommuCoherent(
+  length: number,
+  guestPageSize: number,
+  pageShift: number,
+): IommuMapping {
+  const pages = Math.max(1, Math.ceil(length / guestPageSize));
+  const npages = Math.ceil((pages * guestPageSize) / 2 ** pageShift);
+  const order = Math.ceil(Math.log2(pages)) + Math.log2(guestPageSize) - pageShift;
+  return { npages, alignOrder: Math.max(0, order) };
 }

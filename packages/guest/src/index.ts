@@ -4,12 +4,17 @@ export type { DdwResult, DynamicDmaWindowsOptions, PhbDescription } from './ddw.
 export { DynamicDmaWindows } from './ddw.js';
 export type { DirectDmaOptions } from './dma-direct.js';
 export { createDirectDmaOps } from './dma-direct.js';
-export type { IommuDmaOptions } from './dma-iommu.js';
-export { createIommuDmaOps } from './dma-iommu.js';
+export type { IommuDmaOptions, IommuMapping } from './dma-iommu.js';
+export {
+  createIommuDmaOps,
+  iommuCoherent,
+  iommuMapping,
+  iommuPagesTouched,
+} from './dma-iommu.js';
 export { createPhysicalDmaOps } from './dma-none.js';
 export type { GuestPagesOptions, GuestRun } from './guest-pages.js';
 export { GuestPages } from './guest-pages.js';
-export type { IommuTableOptions } from './iommu-table.js';
+export type { IommuAllocOptions, IommuTableOptions } from './iommu-table.js';
 export { IommuTable } from './iommu-table.js';
 export type { DdwProfile, KernelProfile } from './kernel-profiles.js';
 export { findKernelProfile, KERNEL_PROFILES } from './kernel-profiles.js';

@@ -17,7 +17,27 @@ export interface IommuTableOptions {
   /** Number of entries. */
   readonly size: number;
   readonly pageShift: number;
+  /**
+   * Bus addresses that are never handed out, besides address 0: a window over all of the bus
+   * leaves out the bridge's 32-bit MMIO. `end` is exclusive.
+   * [linux v6.1 arch/powerpc/kernel/iommu.c iommu_table_reserve_pages]
+   */
+  readonly reserved?: { readonly start: Ioba; readonly end: Ioba };
 }
+
+/** What {@link IommuTable.alloc} can be told besides size and alignment. */
+export interface IommuAllocOptions {
+  /** Where the previous piece of a scatter list ended: the search begins there if it can. */
+  readonly handle?: number;
+  /** The device's mask: no address above it. Default: any. */
+  readonly mask?: bigint;
+}
+
+/**
+ * No allocation crosses a multiple of this on the bus: the segment boundary of a device that never
+ * set one. [linux v6.1 include/linux/dma-mapping.h dma_get_seg_boundary]
+ */
+const SEG_BOUNDARY = 2 ** 32;
 
 /**
  * The guest's book-keeping of one DMA window: which entries are in use.
@@ -31,6 +51,8 @@ export class IommuTable {
   readonly #map: Uint32Array;
   readonly #pools: Pool[];
   readonly #largePool: Pool;
+  readonly #boundary: number;
+  readonly #boundaryOffset: number;
   #inUse = 0;
 
   constructor(options: IommuTableOptions) {
@@ -49,13 +71,34 @@ export class IommuTable {
     });
     const largeStart = poolSize * nrPools;
     this.#largePool = { start: largeStart, end: options.size, hint: largeStart };
+    this.#boundary = Math.max(1, SEG_BOUNDARY / 2 ** options.pageShift);
+    const offset = options.busOffset >> BigInt(options.pageShift);
+    this.#boundaryOffset = Number(offset % BigInt(this.#boundary));
     // Bus address 0 is never handed out: drivers take it for "no address".
     if (options.busOffset === 0n) this.#map[0] = 1;
+    if (options.reserved !== undefined) this.#reserve(options.reserved);
   }
 
   /** Entries in use, without the reserved ones. */
   get inUse(): number {
     return this.#inUse;
+  }
+
+  /** The small pools, then the large one: `[start, end)` in entries, and where each searches next. */
+  get pools(): readonly { readonly start: number; readonly end: number; readonly hint: number }[] {
+    return [...this.#pools, this.#largePool];
+  }
+
+  /** Where each pool's next search begins, in the order of `pools`. */
+  get hints(): number[] {
+    return [...this.#pools.map(({ hint }) => hint), this.#largePool.hint];
+  }
+
+  set hints(hints: readonly number[]) {
+    this.#pools.forEach((pool, i) => {
+      pool.hint = hints[i] ?? pool.start;
+    });
+    this.#largePool.hint = hints[this.#pools.length] ?? this.#largePool.start;
   }
 
   /**
@@ -64,16 +107,31 @@ export class IommuTable {
    * @param cpu - which of the small pools comes first.
    * @returns the first entry relative to the window's start, or -1: no room.
    */
-  alloc(npages: number, alignOrder: number, cpu: number): number {
+  alloc(npages: number, alignOrder: number, cpu: number, options: IommuAllocOptions = {}): number {
+    if (npages < 1) return -1;
     const isLarge = npages > IOMMU_LARGE_ALLOC;
     const nrPools = this.#pools.length;
+    const { handle, mask } = options;
     let poolNr = hashCpu(cpu) & (nrPools - 1);
     let pool = isLarge ? this.#largePool : (this.#pools[poolNr] as Pool);
     // Pass 0: from the hint. 1: the same pool from its start. Then the small pools, one by one,
     // beginning with the next; then the large pool.
     for (let pass = 0; ; pass += 1) {
-      const start = pool.hint >= pool.end ? pool.start : pool.hint;
-      const found = this.#findArea(start, pool.end - 1, npages, alignOrder);
+      const isFromHandle =
+        pass === 0 && handle !== undefined && handle >= pool.start && handle < pool.end;
+      let start = isFromHandle ? handle : pool.hint;
+      if (start >= pool.end) start = pool.start;
+      let limit = pool.end;
+      const reach = mask === undefined ? this.size : this.#entriesBelow(mask);
+      if (limit > reach) {
+        // Too high for the device: what it can reach begins in the first pool.
+        limit = reach;
+        if (start >= limit || pass > 0) {
+          pool = this.#pools[0] as Pool;
+          start = pool.start;
+        }
+      }
+      const found = this.#findArea(start, limit - 1, npages, alignOrder);
       if (found >= 0) {
         this.#mark(found, npages, true);
         const end = found + npages;
@@ -99,6 +157,50 @@ export class IommuTable {
     this.#inUse -= npages;
   }
 
+  /** Whether all of these entries exist and are free. */
+  isFree(entry: number, npages: number): boolean {
+    return this.#exist(entry, npages) && this.#nextUsed(entry, entry + npages) < 0;
+  }
+
+  /** Whether all of these entries exist and are in use (or reserved). */
+  isTaken(entry: number, npages: number): boolean {
+    return this.#exist(entry, npages) && this.#nextFree(entry, entry + npages) >= entry + npages;
+  }
+
+  /**
+   * Takes entries that somebody else saw the kernel take, and moves the hint of their pool as that
+   * allocation did. They must be free.
+   */
+  observe(entry: number, npages: number): void {
+    this.#mark(entry, npages, true);
+    this.#inUse += npages;
+    const pool = this.#pools.find(({ end }) => entry < end) ?? this.#largePool;
+    const end = entry + npages;
+    const isLarge = npages > IOMMU_LARGE_ALLOC;
+    pool.hint = isLarge ? end : Math.ceil(end / IOMMU_BLOCK_SIZE) * IOMMU_BLOCK_SIZE;
+  }
+
+  #exist(entry: number, npages: number): boolean {
+    return npages >= 1 && entry >= 0 && entry + npages <= this.size;
+  }
+
+  #entriesBelow(mask: bigint): number {
+    const reach =
+      (mask >> BigInt(this.pageShift)) - (this.busOffset >> BigInt(this.pageShift)) + 1n;
+    return reach < 0n ? 0 : reach > BigInt(this.size) ? this.size : Number(reach);
+  }
+
+  #reserve({ start, end }: { start: Ioba; end: Ioba }): void {
+    const shift = BigInt(this.pageShift);
+    const first = this.busOffset >> shift;
+    const clamp = (entry: bigint): number =>
+      entry < 0n ? 0 : entry > BigInt(this.size) ? this.size : Number(entry);
+    const from = clamp((start >> shift) - first);
+    const to = clamp(((end + (1n << shift) - 1n) >> shift) - first);
+    for (let i = from; i < to; i += 1)
+      this.#map[i >>> 5] = (this.#map[i >>> 5] as number) | (1 << (i & 31));
+  }
+
   /** The first aligned run of `count` free entries that ends at or before `limit`, or -1. */
   #findArea(start: number, limit: number, count: number, alignOrder: number): number {
     const align = 2 ** alignOrder;
@@ -109,8 +211,14 @@ export class IommuTable {
       const end = at + count;
       if (end > limit) return -1;
       const used = this.#nextUsed(at, end);
-      if (used < 0) return at;
-      at = used + 1;
+      if (used >= 0) {
+        at = used + 1;
+        continue;
+      }
+      // [linux v6.1 lib/iommu-helper.c iommu_is_span_boundary]
+      const inBoundary = (this.#boundaryOffset + at) % this.#boundary;
+      if (inBoundary + count <= this.#boundary) return at;
+      at += this.#boundary - inBoundary;
     }
   }
 
