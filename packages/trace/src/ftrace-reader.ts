@@ -21,12 +21,25 @@ const US_PER_SECOND = 1_000_000;
 /** With the byte that ends it. [linux v6.12 include/linux/sched.h TASK_COMM_LEN] */
 const TASK_COMM_LEN = 16;
 
+type TraceContext = 'task' | 'softirq' | 'hardirq' | 'nmi';
+/** The third flag. [linux v6.12 kernel/trace/trace_output.c trace_print_lat_fmt] */
+const CONTEXTS: ReadonlyMap<number, TraceContext> = new Map([
+  [DOT, 'task'],
+  [0x73 /* s */, 'softirq'],
+  [0x68 /* h */, 'hardirq'],
+  // A hard interrupt that interrupted a soft one.
+  [0x48 /* H */, 'hardirq'],
+  [0x7a /* z */, 'nmi'],
+  // The same within a hard interrupt.
+  [0x5a /* Z */, 'nmi'],
+]);
+
 /**
  * Reads the text of tracefs' `trace` file: `task-pid [cpu] flags seconds.microseconds: event: ...`.
  * [linux v6.12 kernel/trace/trace_output.c trace_print_context]
  *
- * An event's `t` is its time in microseconds. Its arguments have `cpu`, `pid` and `task` besides
- * its own. Comments are skipped, but for what they say about lost events.
+ * An event's `t` is its time in microseconds. Its arguments have `cpu`, `pid`, `task` and `context`
+ * (`task`, `softirq`, `hardirq` or `nmi`: what interrupted the task) besides its own. Comments are skipped, but for what they say about lost events.
  */
 export function createFtraceReader(options: ReaderOptions): LogReader {
   const problems = new ProblemLog(options);
@@ -52,6 +65,7 @@ export function createFtraceReader(options: ReaderOptions): LogReader {
     args.cpu = cpu;
     args.pid = pid;
     args.task = utf8(bytes, taskStart, taskEnd);
+    args.context = head.context;
     events += 1;
     options.onEvent({ t, actor: spec.actor, name: spec.name, args }, number);
   }
@@ -95,6 +109,7 @@ class FtraceHead {
   pid = 0;
   taskStart = 0;
   taskEnd = 0;
+  context: TraceContext = 'task';
   at = 0;
   expected = '';
 
@@ -103,12 +118,18 @@ class FtraceHead {
     if (open < 0) return this.#fail(start, 'a task and a CPU such as [000]');
     if (!this.#readTask(bytes, start, open)) return this.#fail(start, 'a task such as init-1');
     const at = skipSpaces(bytes, this.at, end);
+    this.context = 'task';
     if (this.#readTime(bytes, at, end)) return true;
     // The column before the time has the flags; it can be switched off.
     let flagsEnd = at;
     while (flagsEnd < end && bytes[flagsEnd] !== SPACE) flagsEnd += 1;
     const timeAt = skipSpaces(bytes, flagsEnd, end);
-    if (this.#readTime(bytes, timeAt, end)) return true;
+    if (this.#readTime(bytes, timeAt, end)) {
+      const context = flagsEnd - at > 2 ? CONTEXTS.get(bytes[at + 2]!) : undefined;
+      if (context === undefined) return this.#fail(at, 'flags such as d.h1.');
+      this.context = context;
+      return true;
+    }
     return this.#fail(timeAt, 'a time as seconds.microseconds, a colon and a space');
   }
 

@@ -21,6 +21,7 @@ test('a mapping', () => {
         cpu: 0,
         pid: 135,
         task: 'insmod',
+        context: 'task',
       },
     },
   ]);
@@ -42,7 +43,7 @@ describe('heads', () => {
       10,
       3,
     ],
-    ['the idle task', '          <idle>-0       [000] d.h2. 12345.000001: ', '<idle>', 0, 0],
+    ['the idle task', '          <idle>-0       [000] d..2. 12345.000001: ', '<idle>', 0, 0],
     ['no flags', '  init-1 [127]     3.261647: ', 'init', 1, 127],
     ['a thread group', '  init-1       (      1) [000] .....     3.261647: ', 'init', 1, 0],
     ['no thread group', '  init-1       (-------) [000] .....     3.261647: ', 'init', 1, 0],
@@ -57,8 +58,27 @@ describe('heads', () => {
   ])('%s', (_, head, task, pid, cpu) => {
     const { events, problems } = readFtrace(`${head}tracing_mark_write: hi there\r\n`);
     expect(problems).toEqual([]);
-    expect(events[0]?.args).toEqual({ message: 'hi there', task, pid, cpu });
+    expect(events[0]?.args).toEqual({
+      message: 'hi there',
+      task,
+      pid,
+      cpu,
+      context: 'task',
+    });
   });
+});
+
+test.each([
+  ['', 'task'],
+  ['..... ', 'task'],
+  ['dNs3. ', 'softirq'],
+  ['d.h1. ', 'hardirq'],
+  ['dNH2. ', 'hardirq'],
+  ['d.z1 ', 'nmi'],
+  ['d.Z1. ', 'nmi'],
+])('with the flags "%s" it ran in the context %s', (flags, context) => {
+  const { events } = readFtrace(`  x-1 [000] ${flags}1.000000: hcall_entry: opcode=32\n`);
+  expect(events[0]?.args.context).toBe(context);
 });
 
 test('a marker may have any text', () => {
@@ -73,6 +93,8 @@ describe('problems', () => {
     ['hello', 'malformed', 'a task and a CPU such as [000] in column 1'],
     ['  [000] ..... 1.000000: a: b', 'malformed', 'a task such as init-1'],
     ['  x-1 [000] ..... 1.0: a: b', 'malformed', 'a time as seconds.microseconds'],
+    ['  x-1 [000] ..x.. 1.000000: a: b', 'malformed', 'flags such as d.h1. in column 13'],
+    ['  x-1 [000] .. 1.000000: a: b', 'malformed', 'flags such as d.h1.'],
     ['  x-1 [000] ..... 104242: a: b', 'malformed', 'a time as seconds.microseconds'],
     ['  x-1 [000] ..... 1.000000: dma_map_page x', 'malformed', '": " in column 41'],
     ['  x-1 [000] ..... 1.000000: hcall_entry: opcode=0x20', 'malformed', 'the end of the line'],

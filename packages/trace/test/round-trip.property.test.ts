@@ -25,7 +25,8 @@ test('whatever Linux can print reads back as it was', () => {
       const body = formatEvent(event).replace(' ', ': ');
       const { events, problems } = readFtrace(`  init-1 [002] d..1. 0.000001: ${body}\n`);
       expect(problems).toEqual([]);
-      expect(events).toEqual([{ ...event, args: { ...event.args, cpu: 2, pid: 1, task: 'init' } }]);
+      const head = { cpu: 2, pid: 1, task: 'init', context: 'task' };
+      expect(events).toEqual([{ ...event, args: { ...event.args, ...head } }]);
     }),
     { numRuns: 2000 },
   );
