@@ -3,7 +3,7 @@ import { latin1 } from './bytes.js';
 import { eventCatalogue } from './events.js';
 import { NameTable } from './name-table.js';
 import type { ProblemLog } from './reader.js';
-import { ArgScanner } from './scan.js';
+import { ArgScanner, type ScanPlan } from './scan.js';
 import type { EventSource, EventSpec } from './types.js';
 
 const SPACE = 0x20;
@@ -68,12 +68,27 @@ export class EventLineParser {
     scanner.bytes = bytes;
     scanner.at = argsAt;
     scanner.end = end;
-    const args = scanner.scan(plan);
+    const args = scanner.scan(plan) ?? this.#scanVariants(plan, argsAt);
     if (args === undefined) {
       problems.unexpected(bytes, start, end, line, scanner.at, scanner.expected, spec.name);
       return undefined;
     }
     return { spec, args };
+  }
+
+  /** Tries the event's other forms. When none fits, the one that got furthest says what is wrong. */
+  #scanVariants(plan: ScanPlan, argsAt: number): Record<string, TraceValue> | undefined {
+    const scanner = this.#scanner;
+    let { at, expected } = scanner;
+    for (const variant of plan.variants) {
+      scanner.at = argsAt;
+      const args = scanner.scan(variant);
+      if (args !== undefined) return args;
+      if (scanner.at > at) ({ at, expected } = scanner);
+    }
+    scanner.at = at;
+    scanner.expected = expected;
+    return undefined;
   }
 
   /** The position after the separator, or `at` when it is not there. */

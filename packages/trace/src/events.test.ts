@@ -9,14 +9,15 @@ test('names are unique and spelt as tracepoints are', () => {
 });
 
 describe.each(eventCatalogue.map((event) => [event.name, event] as const))('%s', (_, event) => {
-  const { fields, tail } = parseTemplate(event.template);
+  const { fields } = parseTemplate(event.template);
 
-  test('its template has nothing but fields and plain text', () => {
-    for (const text of [...fields.map(({ before }) => before), tail]) {
+  test.each([event.template, ...event.variants])('%s is fields and plain text', (form) => {
+    const parsed = parseTemplate(form);
+    for (const text of [...parsed.fields.map(({ before }) => before), parsed.tail]) {
       expect(text).toMatch(/^[\x20-\x7a]*$/);
     }
     // Two fields without text between them could not be read.
-    for (const { before } of fields.slice(1)) expect(before).not.toBe('');
+    for (const { before } of parsed.fields.slice(1)) expect(before).not.toBe('');
   });
 
   test('its arguments are those of the template, each once', () => {

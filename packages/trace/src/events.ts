@@ -10,7 +10,7 @@
 import { parseTemplate } from './template.js';
 import type { EventSource, EventSpec } from './types.js';
 
-type Row = readonly [name: string, template: string, summary: string];
+type Row = readonly [name: string, template: string, summary: string, ...variants: string[]];
 
 const PUT = 'liobn={liobn:x64} ioba={ioba:x64} tce={tce:x64} ret={ret:d64}';
 const GET = 'liobn={liobn:x64} ioba={ioba:x64} ret={ret:d64} tce={tce:x64}';
@@ -104,31 +104,86 @@ const DEVICE_ROWS: readonly Row[] = [
   ['vhost_iotlb_miss', '{dev:ptr} step {step:d32}', 'vhost asks QEMU for a translation'],
 ];
 
-const MAP =
-  '{device:str} dir={dir:str} dma_addr={dma_addr:h64} size={size:u53} phys_addr={phys_addr:h64} attrs={attrs:str}';
-const UNMAP =
-  '{device:str} dir={dir:str} dma_addr={dma_addr:h64} size={size:u53} attrs={attrs:str}';
+const DEVICE_DIR = '{device:str} dir={dir:str}';
+const AT = 'dma_addr={dma_addr:h64} size={size:u53}';
+const MAP = `${DEVICE_DIR} ${AT} phys_addr={phys_addr:h64} attrs={attrs:str}`;
+const UNMAP = `${DEVICE_DIR} ${AT} attrs={attrs:str}`;
+const ALLOC = `${AT} virt_addr={virt_addr:str} flags={flags:str} attrs={attrs:str}`;
+const FREE = `${AT} virt_addr={virt_addr:str} attrs={attrs:str}`;
+const SYNC = `${DEVICE_DIR} ${AT}`;
+const SG = 'dma_addrs={dma_addrs:arr} sizes={sizes:arr}';
+const SG_MAPPED = `${SG} phys_addrs={phys_addrs:arr} attrs={attrs:str}`;
+/** The kernel keeps the first 128 entries of a longer list; `nents` and `ents` are the real counts. */
+const SG_COUNTS = 'nents={traced_nents:d32}/{nents:d32} ents={traced_ents:d32}/{ents:d32}';
 
 /**
- * What the guest's kernel traces. [linux v6.12 include/trace/events/dma.h]
- * [linux v6.12 arch/powerpc/include/asm/trace.h] [linux v6.12 include/trace/events/swiotlb.h]
+ * What the guest's kernel traces. A mapping that failed has the DMA address ffffffffffffffff.
+ * [linux v6.12 include/trace/events/dma.h] [linux v7.0 include/trace/events/dma.h]
+ * [linux v6.12 include/trace/events/swiotlb.h] [linux v6.12 include/trace/events/iommu.h]
+ * [linux v6.12 arch/powerpc/include/asm/trace.h]
  */
 const LINUX_ROWS: readonly Row[] = [
   ['hcall_entry', 'opcode={opcode:u53}', 'the guest enters a hypercall'],
   ['hcall_exit', 'opcode={opcode:u53} retval={retval:r64}', 'the hypercall returns'],
   ['dma_map_page', MAP, 'a buffer gets a DMA address (before 7.0)'],
   ['dma_map_phys', MAP, 'a buffer gets a DMA address (7.0 and later)'],
+  ['dma_map_resource', MAP, 'a device gets a DMA address of another device (before 7.0)'],
   ['dma_unmap_page', UNMAP, 'a DMA address is given back (before 7.0)'],
   ['dma_unmap_phys', UNMAP, 'a DMA address is given back (7.0 and later)'],
+  ['dma_unmap_resource', UNMAP, 'a DMA address of another device is given back (before 7.0)'],
   [
     'dma_alloc',
-    '{device:str} dir={dir:str} dma_addr={dma_addr:h64} size={size:u53} virt_addr={virt_addr:str} flags={flags:str} attrs={attrs:str}',
+    `${DEVICE_DIR} ${ALLOC}`,
     'coherent memory, such as a ring, is allocated',
+    `{device:str} ${ALLOC}`,
+  ],
+  ['dma_free', `${DEVICE_DIR} ${FREE}`, 'coherent memory is freed', `{device:str} ${FREE}`],
+  ['dma_alloc_pages', `${DEVICE_DIR} ${ALLOC}`, 'pages for non-coherent DMA are allocated'],
+  ['dma_free_pages', `${DEVICE_DIR} ${FREE}`, 'pages for non-coherent DMA are freed'],
+  [
+    'dma_alloc_sgt',
+    `${DEVICE_DIR} ${AT} phys_addrs={phys_addrs:arr} flags={flags:str} attrs={attrs:str}`,
+    'memory that need not be contiguous is allocated; dma_addr is that of its first piece',
+  ],
+  ['dma_alloc_sgt_err', `${DEVICE_DIR} ${ALLOC}`, 'such an allocation fails'],
+  [
+    'dma_free_sgt',
+    `${DEVICE_DIR} ${AT} phys_addrs={phys_addrs:arr}`,
+    'memory that need not be contiguous is freed',
   ],
   [
-    'dma_free',
-    '{device:str} dir={dir:str} dma_addr={dma_addr:h64} size={size:u53} virt_addr={virt_addr:str} attrs={attrs:str}',
-    'coherent memory is freed',
+    'dma_map_sg',
+    `${DEVICE_DIR} ${SG_COUNTS} ${SG_MAPPED}`,
+    'a list of nents buffers becomes ents ranges of DMA addresses',
+    `${DEVICE_DIR} ${SG_COUNTS} [{truncated:str}] ${SG_MAPPED}`,
+    `${DEVICE_DIR} ${SG_MAPPED}`,
+  ],
+  [
+    'dma_map_sg_err',
+    // The kernel calls them dma_addrs, but they are the buffers' physical addresses.
+    `${DEVICE_DIR} dma_addrs={phys_addrs:arr} err={err:d32} attrs={attrs:str}`,
+    'a list of buffers cannot be mapped',
+  ],
+  [
+    'dma_unmap_sg',
+    `${DEVICE_DIR} phys_addrs={phys_addrs:arr} attrs={attrs:str}`,
+    'the DMA addresses of a list are given back; it has the physical ones',
+  ],
+  ['dma_sync_single_for_cpu', SYNC, 'the CPU will look at a mapped buffer'],
+  ['dma_sync_single_for_device', SYNC, 'the device gets a mapped buffer back'],
+  ['dma_sync_sg_for_cpu', `${DEVICE_DIR} ${SG}`, 'the CPU will look at a mapped list'],
+  ['dma_sync_sg_for_device', `${DEVICE_DIR} ${SG}`, 'the device gets a mapped list back'],
+  [
+    'map',
+    'IOMMU: iova={iova:p64} - {end:p64} paddr={paddr:p64} size={size:u53}',
+    'an IOMMU domain maps a range; end is the address after it',
+    'IOMMU: iova={iova:p64} paddr={paddr:p64} size={size:u53}',
+  ],
+  [
+    'unmap',
+    'IOMMU: iova={iova:p64} - {end:p64} size={size:u53} unmapped_size={unmapped_size:u53}',
+    'an IOMMU domain unmaps a range; end is the address after it',
+    'IOMMU: iova={iova:p64} size={size:u53} unmapped_size={unmapped_size:u53}',
   ],
   [
     'swiotlb_bounced',
@@ -210,9 +265,9 @@ const OWN_ROWS: readonly OwnRow[] = [
 ];
 
 function spec(source: EventSource, actor: string, span: boolean, row: Row): EventSpec {
-  const [name, template, summary] = row;
+  const [name, template, summary, ...variants] = row;
   const args = parseTemplate(template).fields.map((field) => field.arg);
-  return Object.freeze({ name, source, actor, span, args, template, summary });
+  return Object.freeze({ name, source, actor, span, args, template, variants, summary });
 }
 
 /** Every event that Pinhole reads, writes or makes, grouped by source. */

@@ -12,12 +12,17 @@ const MAX_SAFE = BigInt(Number.MAX_SAFE_INTEGER);
 /** The values that a number format can hold, and how it prints them. */
 const NUMBERS: Readonly<
   Record<
-    Exclude<ArgFormat, 'ptr' | 'str'>,
+    Exclude<ArgFormat, 'ptr' | 'str' | 'arr'>,
     { min: bigint; max: bigint; print: (value: number | bigint) => string }
   >
 > = {
   x64: { min: 0n, max: MAX_U64, print: (value) => `0x${value.toString(16)}` },
   h64: { min: 0n, max: MAX_U64, print: (value) => value.toString(16) },
+  p64: {
+    min: 0n,
+    max: MAX_U64,
+    print: (value) => `0x${value.toString(16).padStart(16, '0')}`,
+  },
   u64: { min: 0n, max: MAX_U64, print: String },
   d64: { min: MIN_S64, max: MAX_S64, print: String },
   r64: { min: MIN_S64, max: MAX_S64, print: (value) => `${BigInt.asUintN(64, BigInt(value))}` },
@@ -28,11 +33,11 @@ const NUMBERS: Readonly<
   d53: { min: -MAX_SAFE, max: MAX_SAFE, print: String },
 };
 
-/** How the events of QEMU and Linux print. */
-const TEMPLATES: ReadonlyMap<string, Template> = new Map(
+/** How the events of QEMU and Linux print: the usual form, then the others. */
+const TEMPLATES: ReadonlyMap<string, readonly Template[]> = new Map(
   eventCatalogue
     .filter((event) => event.source !== 'pinhole')
-    .map((event) => [event.name, parseTemplate(event.template)]),
+    .map((event) => [event.name, [event.template, ...event.variants].map(parseTemplate)]),
 );
 
 /** How the numbers of the model's own events print: `event.argument` to format. */
@@ -44,13 +49,13 @@ const OWN_FORMATS: ReadonlyMap<string, ArgFormat> = new Map(
 
 /**
  * An event as a line of text without its time: exactly what QEMU prints for QEMU's events. Linux's
- * have their arguments as ftrace prints them; any other event is `name key=value ...`, a span with
+ * have their arguments as ftrace prints them, in the form of the kernel version that has them; any other event is `name key=value ...`, a span with
  * `begin` or `end` after its name.
  * @throws TraceError `E_TRACE_ARGS` when an argument is missing, or is not what the event has there.
  */
 export function formatEvent(event: TraceEvent): string {
-  const template = event.phase === undefined ? TEMPLATES.get(event.name) : undefined;
-  if (template !== undefined) return fill(event, template);
+  const templates = event.phase === undefined ? TEMPLATES.get(event.name) : undefined;
+  if (templates !== undefined) return fill(event, formOf(event, templates));
   let text = event.phase === undefined ? event.name : `${event.name} ${event.phase}`;
   for (const [name, value] of Object.entries(event.args)) {
     const format = OWN_FORMATS.get(`${event.name}.${name}`);
@@ -59,6 +64,18 @@ export function formatEvent(event: TraceEvent): string {
     text += ` ${name}=${printed ?? formatValue(value)}`;
   }
   return text;
+}
+
+/** The form with the most arguments of those whose arguments are all there; else the usual one. */
+function formOf({ args }: TraceEvent, templates: readonly Template[]): Template {
+  let [best, ...others] = templates as readonly [Template, ...Template[]];
+  if (others.length === 0) return best;
+  const has = ({ fields }: Template): boolean =>
+    fields.every(({ arg }) => args[arg.name] !== undefined);
+  others = others.filter(has);
+  if (!has(best)) best = others[0] ?? best;
+  for (const other of others) if (other.fields.length > best.fields.length) best = other;
+  return best;
 }
 
 function fill(event: TraceEvent, template: Template): string {
@@ -74,7 +91,7 @@ function fill(event: TraceEvent, template: Template): string {
 
 /** `undefined` when the value is not of this format. Integers may come as `number` or `bigint`. */
 function formatArg(value: TraceValue, format: ArgFormat): string | undefined {
-  if (format === 'ptr' || format === 'str') {
+  if (format === 'ptr' || format === 'str' || format === 'arr') {
     return typeof value === 'string' ? oneLine(value) : undefined;
   }
   if (typeof value !== 'bigint' && (typeof value !== 'number' || !Number.isSafeInteger(value))) {

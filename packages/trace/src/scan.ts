@@ -13,6 +13,8 @@ export interface ScanPlan {
   readonly spec: EventSpec;
   readonly fields: readonly ScanField[];
   readonly tail: Uint8Array;
+  /** For the other printed forms of the event. */
+  readonly variants: readonly ScanPlan[];
 }
 
 interface ScanField {
@@ -25,9 +27,15 @@ interface ScanField {
 
 /** Prepares a row. */
 export function planScan(spec: EventSpec): ScanPlan {
-  const { fields, tail } = parseTemplate(spec.template);
+  const variants = spec.variants.map((template) => planForm(spec, template, []));
+  return planForm(spec, spec.template, variants);
+}
+
+function planForm(spec: EventSpec, template: string, variants: readonly ScanPlan[]): ScanPlan {
+  const { fields, tail } = parseTemplate(template);
   return {
     spec,
+    variants,
     tail: asciiBytes(tail),
     fields: fields.map(({ before, arg }, index) => {
       const next = fields[index + 1]?.before ?? tail;
@@ -44,6 +52,10 @@ export function planScan(spec: EventSpec): ScanPlan {
 const ZERO = 0x30;
 const MINUS = 0x2d;
 const LETTER_X = 0x78;
+const SPACE = 0x20;
+const COMMA = 0x2c;
+const OPEN_BRACE = 0x7b;
+const CLOSE_BRACE = 0x7d;
 const NIL = asciiBytes('(nil)');
 const MAX_U64 = 0xffff_ffff_ffff_ffffn;
 const MAX_S64 = 0x7fff_ffff_ffff_ffffn;
@@ -107,6 +119,8 @@ export class ArgScanner {
         return this.#prefix() && this.#hex(16) ? joinU64(this.#hi, this.#lo) : undefined;
       case 'h64':
         return this.#hex(16) ? joinU64(this.#hi, this.#lo) : undefined;
+      case 'p64':
+        return this.#padded() ? joinU64(this.#hi, this.#lo) : undefined;
       case 'x32':
         return this.#prefix() && this.#hex(8) ? this.#lo : undefined;
       case 'u64':
@@ -129,6 +143,8 @@ export class ArgScanner {
         return this.#pointer();
       case 'str':
         return this.#text(field.stop);
+      case 'arr':
+        return this.#array();
     }
   }
 
@@ -141,6 +157,19 @@ export class ArgScanner {
 
   /** As `%x` prints: no leading zeros. */
   #hex(maxDigits: number): boolean {
+    const start = this.at;
+    const digits = this.#hexDigits();
+    if (digits === 0 || digits > maxDigits) return false;
+    return digits === 1 || this.bytes[start] !== ZERO;
+  }
+
+  /** As `0x%016llx` prints. */
+  #padded(): boolean {
+    return this.#prefix() && this.#hexDigits() === 16;
+  }
+
+  /** Reads hex digits; returns how many. */
+  #hexDigits(): number {
     const { bytes, end } = this;
     const start = this.at;
     let at = start;
@@ -153,13 +182,10 @@ export class ArgScanner {
       lo = (lo << 4) | digit;
       at += 1;
     }
-    const digits = at - start;
-    if (digits === 0 || digits > maxDigits) return false;
-    if (digits > 1 && bytes[start] === ZERO) return false;
     this.#hi = hi >>> 0;
     this.#lo = lo >>> 0;
     this.at = at;
-    return true;
+    return at - start;
   }
 
   /** The end of a run of decimal digits without leading zeros; -1 when there is none. */
@@ -242,6 +268,45 @@ export class ArgScanner {
     return latin1(bytes, start, at);
   }
 
+  /**
+   * Numbers as the kernel prints an array, `{0x1,0x2}`, or as trace-cmd does, `1 2`.
+   * [linux v6.12 kernel/trace/trace_output.c trace_print_array_seq]
+   * [libtraceevent src/event-parse.c print_str_arg TEP_PRINT_INT_ARRAY]
+   */
+  #array(): string | undefined {
+    const { bytes, end } = this;
+    const start = this.at;
+    const inBraces = start < end && bytes[start] === OPEN_BRACE;
+    if (inBraces) this.at += 1;
+    const first = this.at;
+    for (;;) {
+      const isNumber = inBraces ? this.#prefix() && this.#hex(16) : this.#u64Digits();
+      // Nothing at all is an empty array; but after a separator comes a number.
+      if (!isNumber && this.at > first) return undefined;
+      if (!isNumber || !this.#hasMore(inBraces)) break;
+      this.at += 1;
+    }
+    if (inBraces) {
+      if (this.at >= end || bytes[this.at] !== CLOSE_BRACE) return undefined;
+      this.at += 1;
+    }
+    return latin1(bytes, start, this.at);
+  }
+
+  /** Whether a separator follows. A space is one only before a digit: else the next text begins. */
+  #hasMore(inBraces: boolean): boolean {
+    const { bytes, at, end } = this;
+    if (at + 1 >= end || bytes[at] !== (inBraces ? COMMA : SPACE)) return false;
+    return inBraces || isDigit(bytes[at + 1]!);
+  }
+
+  #u64Digits(): boolean {
+    const stop = this.#digits(this.at);
+    if (stop < 0 || stop - this.at > 20) return false;
+    this.at = stop;
+    return true;
+  }
+
   /** Up to the next literal. No control characters: those are damage, not text. */
   #text(stop: number): string | undefined {
     const { bytes, end } = this;
@@ -254,6 +319,10 @@ export class ArgScanner {
     this.at = at;
     return utf8(bytes, start, at);
   }
+}
+
+function isDigit(byte: number): boolean {
+  return (byte - ZERO) >>> 0 <= 9;
 }
 
 function isLetter(byte: number): boolean {

@@ -6,6 +6,7 @@ export const ARG_FORMATS: Readonly<Record<ArgFormat, { type: EventArg['type']; e
   {
     x64: { type: 'bigint', expects: '0x and 1 to 16 lower-case hex digits' },
     h64: { type: 'bigint', expects: '1 to 16 lower-case hex digits' },
+    p64: { type: 'bigint', expects: '0x and 16 lower-case hex digits' },
     u64: { type: 'bigint', expects: 'an unsigned 64-bit decimal' },
     d64: { type: 'bigint', expects: 'a signed 64-bit decimal' },
     r64: { type: 'bigint', expects: 'an unsigned 64-bit decimal' },
@@ -16,6 +17,7 @@ export const ARG_FORMATS: Readonly<Record<ArgFormat, { type: EventArg['type']; e
     d53: { type: 'number', expects: 'a signed decimal below 2^53' },
     ptr: { type: 'string', expects: '(nil), 0x and hex digits, or a name such as vd0q0' },
     str: { type: 'string', expects: 'text' },
+    arr: { type: 'string', expects: 'numbers such as {0x1,0x2}' },
   };
 
 /** A template taken apart: each field with the literal before it, and the literal at the end. */

@@ -6,6 +6,7 @@ import type { TraceValue } from '@pinhole/base';
 export type ArgFormat =
   | 'x64' // 0x%llx      bigint
   | 'h64' // %llx        bigint (no prefix)
+  | 'p64' // 0x%016llx   bigint (always 16 digits)
   | 'u64' // %llu        bigint
   | 'd64' // %lld        bigint
   | 'r64' // %lu         bigint: a signed return code that the source prints as unsigned
@@ -15,7 +16,8 @@ export type ArgFormat =
   | 'u53' // %zu         number: a count or size that is a safe integer
   | 'd53' // %zd         number: the same, printed as signed
   | 'ptr' // %p          string: an object's address, good only as an identity; the model has names
-  | 'str'; // %s         string
+  | 'str' // %s          string
+  | 'arr'; // __print_array  string: {0x1,0x2}, from trace-cmd 1 2
 
 /** One argument of an event. */
 export interface EventArg {
@@ -40,6 +42,8 @@ export interface EventSpec {
   readonly args: readonly EventArg[];
   /** The printed form: `{name:format}` fields between literal text. */
   readonly template: string;
+  /** How other versions of the source print it, perhaps with fewer arguments, or more. */
+  readonly variants: readonly string[];
   readonly summary: string;
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { readFtrace } from '../src/index.js';
+import { formatEvent, readFtrace } from '../src/index.js';
 
 const MAP =
   'dma_map_page: 0000:00:00.0 dir=TO_DEVICE dma_addr=8000000072ec0f8 size=16 phys_addr=72ec0f8 attrs=';
@@ -81,6 +81,66 @@ test.each([
   expect(events[0]?.args.context).toBe(context);
 });
 
+describe('forms of several kernel versions', () => {
+  const read = (body: string) => readFtrace(`  x-1 [000] ..... 1.000000: ${body}\n`);
+
+  test.each([
+    [
+      'dma_map_sg: sdhci dir=NONE dma_addrs={0x1000,0x3000} sizes={0x200,0x8} phys_addrs={0x1,0x2} attrs=',
+      { dma_addrs: '{0x1000,0x3000}', sizes: '{0x200,0x8}', phys_addrs: '{0x1,0x2}' },
+    ],
+    [
+      'dma_map_sg: a dir=NONE nents=2/2 ents=1/1 dma_addrs={0x1000} sizes={0x208} phys_addrs={0x1,0x2} attrs=',
+      { nents: 2, ents: 1, dma_addrs: '{0x1000}' },
+    ],
+    [
+      'dma_map_sg: a dir=NONE nents=128/300 ents=1/1 [TRUNCATED] dma_addrs={} sizes={} phys_addrs={} attrs=',
+      { traced_nents: 128, nents: 300, truncated: 'TRUNCATED', dma_addrs: '{}' },
+    ],
+    ['dma_unmap_sg: a dir=TO_DEVICE phys_addrs=4096 8192 attrs=', { phys_addrs: '4096 8192' }],
+    [
+      'dma_map_sg_err: a dir=TO_DEVICE dma_addrs={0x0} err=-12 attrs=NO_WARN',
+      { phys_addrs: '{0x0}', err: -12 },
+    ],
+    [
+      'dma_alloc: a dma_addr=0 size=8 virt_addr=0000000000000000 flags=GFP_KERNEL attrs=',
+      { device: 'a', dma_addr: 0n },
+    ],
+    [
+      'dma_map_phys: a dir=TO_DEVICE dma_addr=ffffffffffffffff size=8 phys_addr=0 attrs=',
+      { dma_addr: 2n ** 64n - 1n },
+    ],
+    [
+      'map: IOMMU: iova=0x00000000ffffe000 - 0x00000000fffff000 paddr=0x0000000003f08000 size=4096',
+      { iova: 0xffff_e000n, end: 0xffff_f000n, size: 4096 },
+    ],
+    [
+      'unmap: IOMMU: iova=0x00000000ffffe000 size=4096 unmapped_size=0',
+      { iova: 0xffff_e000n, unmapped_size: 0 },
+    ],
+  ])('%s', (body, args) => {
+    const { events, problems } = read(body);
+    expect(problems).toEqual([]);
+    expect(events[0]?.args).toMatchObject(args);
+    expect(formatEvent(events[0]!)).toBe(body.replace(':', ''));
+  });
+
+  test.each([
+    ['dma_alloc: a dix=NONE dma_addr=0 size=8 virt_addr=0 flags= attrs=', '" dir="'],
+    ['dma_unmap_sg: a dir=NONE phys_addrs={0x1,} attrs=', 'phys_addrs as numbers'],
+    ['dma_unmap_sg: a dir=NONE phys_addrs={0x1 attrs=', 'phys_addrs as numbers'],
+    ['dma_unmap_sg: a dir=NONE phys_addrs={0x01} attrs=', 'phys_addrs as numbers'],
+    ['dma_unmap_sg: a dir=NONE phys_addrs={1} attrs=', 'phys_addrs as numbers'],
+    ['dma_unmap_sg: a dir=NONE phys_addrs=1  2 attrs=', '" attrs="'],
+    ['dma_unmap_sg: a dir=NONE phys_addrs=01 attrs=', '" attrs="'],
+    ['map: IOMMU: iova=0x1000 paddr=0x0000000003f08000 size=4096', 'iova as 0x and 16'],
+  ])('%s', (body, expected) => {
+    const { events, problems } = read(body);
+    expect(events).toEqual([]);
+    expect(problems[0]?.expected).toContain(expected);
+  });
+});
+
 test('a marker may have any text', () => {
   const { events } = readFtrace('  x-1 [000] ..... 1.000000: tracing_mark_write: grüße €😀: a=b\n');
   expect(events[0]?.args.message).toBe('grüße €😀: a=b');
@@ -88,7 +148,7 @@ test('a marker may have any text', () => {
 
 describe('problems', () => {
   test.each([
-    ['  x-1 [000] ..... 1.000000: unmap: IOMMU: iova=0', 'unknown-event', undefined],
+    ['  x-1 [000] ..... 1.000000: irq_handler_entry: irq=0', 'unknown-event', undefined],
     ['  x-1 [000] ..... 1.000000: irq_handler_entry:', 'malformed', 'the name of an event'],
     ['hello', 'malformed', 'a task and a CPU such as [000] in column 1'],
     ['  [000] ..... 1.000000: a: b', 'malformed', 'a task such as init-1'],

@@ -42,17 +42,53 @@ const FORMATS: Readonly<Record<string, string>> = {
   vhost_iotlb_miss: '%p step %d',
 };
 
-/** [linux v6.12 include/trace/events/dma.h] and its like: what TP_printk has. */
-const LINUX_FORMATS: Readonly<Record<string, string>> = {
+const MAP = '%s dir=%s dma_addr=%llx size=%zu phys_addr=%llx attrs=%s';
+const UNMAP = '%s dir=%s dma_addr=%llx size=%zu attrs=%s';
+// With `no_hash_pointers` or without, %p is hex digits; the text is kept as it is.
+const ALLOC = '%s dir=%s dma_addr=%llx size=%zu virt_addr=%s flags=%s attrs=%s';
+const FREE = '%s dir=%s dma_addr=%llx size=%zu virt_addr=%s attrs=%s';
+const SG = 'dma_addrs=%a sizes=%a phys_addrs=%a attrs=%s';
+
+/**
+ * What TP_printk has; `%a` is `%s` with `__print_array`. [linux v6.12 include/trace/events/dma.h]
+ * [linux v7.0 include/trace/events/dma.h] [linux v6.12 include/trace/events/iommu.h]
+ */
+const LINUX_FORMATS: Readonly<Record<string, string | readonly string[]>> = {
   hcall_entry: 'opcode=%lu',
   hcall_exit: 'opcode=%lu retval=%lu',
-  dma_map_page: '%s dir=%s dma_addr=%llx size=%zu phys_addr=%llx attrs=%s',
-  dma_map_phys: '%s dir=%s dma_addr=%llx size=%zu phys_addr=%llx attrs=%s',
-  dma_unmap_page: '%s dir=%s dma_addr=%llx size=%zu attrs=%s',
-  dma_unmap_phys: '%s dir=%s dma_addr=%llx size=%zu attrs=%s',
-  // With `no_hash_pointers` or without, %p is hex digits; the text is kept as it is.
-  dma_alloc: '%s dir=%s dma_addr=%llx size=%zu virt_addr=%s flags=%s attrs=%s',
-  dma_free: '%s dir=%s dma_addr=%llx size=%zu virt_addr=%s attrs=%s',
+  dma_map_page: MAP,
+  dma_map_phys: MAP,
+  dma_map_resource: MAP,
+  dma_unmap_page: UNMAP,
+  dma_unmap_phys: UNMAP,
+  dma_unmap_resource: UNMAP,
+  dma_alloc: [ALLOC, ALLOC.replace(' dir=%s', '')],
+  dma_free: [FREE, FREE.replace(' dir=%s', '')],
+  dma_alloc_pages: ALLOC,
+  dma_free_pages: FREE,
+  dma_alloc_sgt: '%s dir=%s dma_addr=%llx size=%zu phys_addrs=%a flags=%s attrs=%s',
+  dma_alloc_sgt_err: ALLOC,
+  dma_free_sgt: '%s dir=%s dma_addr=%llx size=%zu phys_addrs=%a',
+  dma_map_sg: [
+    `%s dir=%s nents=%d/%d ents=%d/%d ${SG}`,
+    // Here the kernel prints " [TRUNCATED]" or nothing.
+    `%s dir=%s nents=%d/%d ents=%d/%d [%s] ${SG}`,
+    `%s dir=%s ${SG}`,
+  ],
+  dma_map_sg_err: '%s dir=%s dma_addrs=%a err=%d attrs=%s',
+  dma_unmap_sg: '%s dir=%s phys_addrs=%a attrs=%s',
+  dma_sync_single_for_cpu: '%s dir=%s dma_addr=%llx size=%zu',
+  dma_sync_single_for_device: '%s dir=%s dma_addr=%llx size=%zu',
+  dma_sync_sg_for_cpu: '%s dir=%s dma_addrs=%a sizes=%a',
+  dma_sync_sg_for_device: '%s dir=%s dma_addrs=%a sizes=%a',
+  map: [
+    'IOMMU: iova=0x%016llx - 0x%016llx paddr=0x%016llx size=%zu',
+    'IOMMU: iova=0x%016llx paddr=0x%016llx size=%zu',
+  ],
+  unmap: [
+    'IOMMU: iova=0x%016llx - 0x%016llx size=%zu unmapped_size=%zu',
+    'IOMMU: iova=0x%016llx size=%zu unmapped_size=%zu',
+  ],
   swiotlb_bounced: 'dev_name: %s dma_mask=%llx dev_addr=%llx size=%zu %s',
   tracing_mark_write: '%s',
 };
@@ -60,6 +96,7 @@ const LINUX_FORMATS: Readonly<Record<string, string>> = {
 const CONVERSIONS: Readonly<Record<string, string>> = {
   x64: '0x%lx',
   h64: '%llx',
+  p64: '0x%016llx',
   u64: '%lu',
   d64: '%ld',
   r64: '%lu',
@@ -70,17 +107,23 @@ const CONVERSIONS: Readonly<Record<string, string>> = {
   d53: '%zd',
   ptr: '%p',
   str: '%s',
+  arr: '%a',
 };
 
-function printfOf(name: string): string | undefined {
-  return findEvent(name)?.template.replaceAll(/\{\w+:(\w+)\}/g, (_, format) => {
-    // Linux declares an opcode as unsigned long.
-    return name.startsWith('hcall_') ? '%lu' : (CONVERSIONS[format as string] ?? '?');
-  });
+/** The usual form and the variants. */
+function printfOf(name: string): string[] {
+  const event = findEvent(name);
+  const forms = event === undefined ? [] : [event.template, ...event.variants];
+  return forms.map((form) =>
+    form.replaceAll(/\{\w+:(\w+)\}/g, (_, format) => {
+      // Linux declares an opcode as unsigned long.
+      return name.startsWith('hcall_') ? '%lu' : (CONVERSIONS[format as string] ?? '?');
+    }),
+  );
 }
 
 test.each(Object.entries({ ...FORMATS, ...LINUX_FORMATS }))('%s prints %s', (name, format) => {
-  expect(printfOf(name)).toBe(format);
+  expect(printfOf(name)).toEqual([format].flat());
 });
 
 test.each([

@@ -2,6 +2,7 @@ import type { TraceEvent } from '@pinhole/base';
 import * as fc from 'fast-check';
 import type { ArgFormat, EventSpec } from '../../src/index.js';
 import { eventCatalogue } from '../../src/index.js';
+import { parseTemplate } from '../../src/template.js';
 
 const MAX_U64 = 0xffff_ffff_ffff_ffffn;
 const u64 = (): fc.Arbitrary<bigint> => fc.bigInt({ min: 0n, max: MAX_U64 });
@@ -11,6 +12,7 @@ const s64 = (): fc.Arbitrary<bigint> => fc.bigInt({ min: -(2n ** 63n), max: 2n *
 const VALUES: Readonly<Record<ArgFormat, fc.Arbitrary<bigint | number | string>>> = {
   x64: u64(),
   h64: u64(),
+  p64: u64(),
   u64: u64(),
   d64: s64(),
   r64: s64(),
@@ -24,7 +26,13 @@ const VALUES: Readonly<Record<ArgFormat, fc.Arbitrary<bigint | number | string>>
     fc.constantFrom('(nil)', 'vd0', 'vd0q0e17'),
     u64().map((value) => `0x${value.toString(16)}`),
   ),
-  str: fc.stringMatching(/^[!-~]{0,20}$/),
+  // No bracket: one ends a text that is in brackets.
+  str: fc.stringMatching(/^[!-Z^-~]{0,20}$/),
+  arr: fc
+    .tuple(fc.array(u64(), { maxLength: 5 }), fc.boolean())
+    .map(([numbers, isKernel]) =>
+      isKernel ? `{${numbers.map((n) => `0x${n.toString(16)}`).join()}}` : numbers.join(' '),
+    ),
 };
 
 /** Any event of these rows that its source can print. */
@@ -32,8 +40,15 @@ export function arbitraryEvent(specs: readonly EventSpec[]): fc.Arbitrary<TraceE
   return fc
     .constantFrom(...specs)
     .chain((spec) =>
+      fc.constantFrom(spec.template, ...spec.variants).map((form) => [spec, form] as const),
+    )
+    .chain(([spec, form]) =>
       fc
-        .record(Object.fromEntries(spec.args.map(({ name, format }) => [name, VALUES[format]])))
+        .record(
+          Object.fromEntries(
+            parseTemplate(form).fields.map(({ arg }) => [arg.name, VALUES[arg.format]]),
+          ),
+        )
         .map((args) => ({ t: 1, actor: spec.actor, name: spec.name, args })),
     );
 }
