@@ -16,33 +16,39 @@ export interface ParsedEvent {
   readonly args: Record<string, TraceValue>;
 }
 
-/** Reads `name arguments` (QEMU) or `name: arguments` (ftrace), or reports why it cannot. */
+/** What differs between the sources. */
+export interface EventLineOptions {
+  readonly source: EventSource;
+  /** Decides what is an event that we do not know, and what is no event. */
+  readonly looksLikeName: (bytes: Uint8Array, start: number, end: number) => boolean;
+}
+
+/** Reads `name arguments` (QEMU) or `name: arguments` (Linux), or reports why it cannot. */
 export class EventLineParser {
   readonly #names: NameTable;
   readonly #scanner = new ArgScanner();
   readonly #problems: ProblemLog;
   readonly #hasColon: boolean;
-  readonly #looksLikeName: (bytes: Uint8Array, start: number, end: number) => boolean;
+  readonly #looksLikeName: EventLineOptions['looksLikeName'];
 
-  /** `looksLikeName` decides what is an event that we do not know, and what is no event. */
-  constructor(
-    source: EventSource,
-    problems: ProblemLog,
-    looksLikeName: (bytes: Uint8Array, start: number, end: number) => boolean,
-  ) {
+  constructor({ source, looksLikeName }: EventLineOptions, problems: ProblemLog) {
     this.#names = new NameTable(eventCatalogue.filter((event) => event.source === source));
     this.#problems = problems;
     this.#hasColon = source === 'linux';
     this.#looksLikeName = looksLikeName;
   }
 
-  /** The event at `nameAt` in the line from `start` to `end`; `undefined` when it was a problem. */
+  /**
+   * The event at `nameAt` in the line from `start` to `end`; `undefined` when it was a problem. Names
+   * shorter than `padding` may have spaces after their separator to make up for it.
+   */
   parse(
     bytes: Uint8Array,
     start: number,
     nameAt: number,
     end: number,
     line: number,
+    padding = 0,
   ): ParsedEvent | undefined {
     const problems = this.#problems;
     const plan = this.#names.find(bytes, nameAt, end);
@@ -66,9 +72,10 @@ export class EventLineParser {
     }
     const scanner = this.#scanner;
     scanner.bytes = bytes;
-    scanner.at = argsAt;
     scanner.end = end;
-    const args = scanner.scan(plan) ?? this.#scanVariants(plan, argsAt);
+    const firstAt = skipSpaces(bytes, argsAt, Math.min(end, argsAt + padding - (nameEnd - nameAt)));
+    scanner.at = firstAt;
+    const args = scanner.scan(plan) ?? this.#scanVariants(plan, firstAt);
     if (args === undefined) {
       problems.unexpected(bytes, start, end, line, scanner.at, scanner.expected, spec.name);
       return undefined;
@@ -100,6 +107,13 @@ export class EventLineParser {
     }
     return next < end && bytes[next] === SPACE ? next + 1 : at;
   }
+}
+
+/** The position after a run of spaces. */
+export function skipSpaces(bytes: Uint8Array, start: number, end: number): number {
+  let at = start;
+  while (at < end && bytes[at] === SPACE) at += 1;
+  return at;
 }
 
 /** The position after a run of decimal digits. */

@@ -17,4 +17,5 @@ export type {
 export { findEvent, matchEvents } from './select.js';
 export type { MemorySink, TraceWriter, WriteText } from './sinks.js';
 export { createMemorySink, filterEvents } from './sinks.js';
+export { createTraceCmdReader, readTraceCmd } from './trace-cmd-reader.js';
 export type { ArgFormat, EventArg, EventArgs, EventSource, EventSpec } from './types.js';

@@ -1,13 +1,7 @@
 import type { TraceEvent } from '@pinhole/base';
-import { EventLineParser, skipDigits } from './event-line.js';
-import { LineSplitter } from './lines.js';
-import {
-  type LogReader,
-  ProblemLog,
-  type ReaderOptions,
-  type ReadProblem,
-  readAll,
-} from './reader.js';
+import { skipDigits } from './event-line.js';
+import { createLogReader } from './log-reader.js';
+import { type LogReader, type ReaderOptions, type ReadProblem, readAll } from './reader.js';
 
 const LETTER_A = 0x61;
 const UNDERSCORE = 0x5f;
@@ -20,28 +14,15 @@ const UNDERSCORE = 0x5f;
  * accepted prints back byte for byte.
  */
 export function createQemuLogReader(options: ReaderOptions): LogReader {
-  const problems = new ProblemLog(options);
-  const parser = new EventLineParser('qemu', problems, looksLikeName);
-  let events = 0;
-
-  function line(bytes: Uint8Array, start: number, end: number, number: number): void {
-    if (start === end) return;
-    const nameAt = skipTimestamp(bytes, start, end);
-    const parsed = parser.parse(bytes, start, nameAt, end, number);
-    if (parsed === undefined) return;
-    const { spec, args } = parsed;
-    events += 1;
-    options.onEvent({ t: number, actor: spec.actor, name: spec.name, args }, number);
-  }
-
-  const splitter = new LineSplitter({ line, ...problems.handlers() }, options.maxLineBytes);
-  return {
-    push: (chunk) => splitter.push(chunk),
-    end() {
-      splitter.end();
-      return { lines: splitter.lines, events, problems: { ...problems.counts } };
-    },
-  };
+  return createLogReader(options, { source: 'qemu', looksLikeName }, (parser) => {
+    return (bytes, start, end, line) => {
+      const nameAt = skipTimestamp(bytes, start, end);
+      const parsed = parser.parse(bytes, start, nameAt, end, line);
+      if (parsed === undefined) return undefined;
+      const { spec, args } = parsed;
+      return { t: line, actor: spec.actor, name: spec.name, args };
+    };
+  });
 }
 
 /** Reads a whole log that is already in memory. For large ones use `createQemuLogReader`. */

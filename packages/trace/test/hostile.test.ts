@@ -4,10 +4,14 @@ import { createRng } from '@pinhole/base';
 import { recordings } from '@pinhole/recordings';
 import { describe, expect, test } from 'vitest';
 import type { LogReader, ReaderOptions, ReadProblem } from '../src/index.js';
-import { createFtraceReader, createQemuLogReader } from '../src/index.js';
+import { createFtraceReader, createQemuLogReader, createTraceCmdReader } from '../src/index.js';
 import { recordedBytes } from './support/recorded.js';
+import { toTraceCmd } from './support/trace-cmd.js';
 
 const { files } = recordings.find(({ name }) => name === 'linux6.12-pinhole-net')!;
+
+const ftrace = Buffer.from(recordedBytes(files.guestTrace)).toString('latin1');
+const traceCmd = new TextEncoder().encode(toTraceCmd(ftrace, 'normal').replace(/^.*\n.*\n/, ''));
 
 interface Reading {
   events: string[];
@@ -32,6 +36,7 @@ function read(
 describe.each([
   ['QEMU', createQemuLogReader, recordedBytes(files.qemuTrace)],
   ['ftrace', createFtraceReader, recordedBytes(files.guestTrace)],
+  ['trace-cmd', createTraceCmdReader, traceCmd],
 ] as const)('the reader of %s', (_, createReader, recorded) => {
   const sample = linesOf(recorded, 40);
 

@@ -4,6 +4,7 @@ import type { LogReader, ReaderOptions } from '../src/index.js';
 import {
   createFtraceReader,
   createQemuLogReader,
+  createTraceCmdReader,
   formatEvent,
   readFtrace,
   readQemuLog,
@@ -53,6 +54,7 @@ test('a changed byte never hides: what is still accepted prints back as it was r
 describe.each([
   ['QEMU', createQemuLogReader],
   ['ftrace', createFtraceReader],
+  ['trace-cmd', createTraceCmdReader],
 ] as const)('the reader of %s', (_, createReader) => {
   test('gives the same for any chunks', () => {
     const line = fc.oneof(

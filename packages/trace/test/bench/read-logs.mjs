@@ -9,6 +9,7 @@ import {
   createNdjsonWriter,
   createQemuLogReader,
   createQemuTextWriter,
+  createTraceCmdReader,
 } from '@pinhole/trace';
 
 const CHUNK = 65_536;
@@ -19,6 +20,14 @@ const join = (key) =>
   Buffer.concat(recordings.map(({ files }) => gunzipSync(readFileSync(files[key]))));
 const qemu = join('qemuTrace');
 const ftrace = join('guestTrace');
+// The guest traces in the form of `trace-cmd report`.
+const traceCmd = Buffer.from(
+  ftrace
+    .toString('latin1')
+    .replace(/^#.*\n/gm, '')
+    .replace(/(: )(\w+): /g, (_, colon, name) => `${colon}${`${name}: `.padEnd(22)}`),
+  'latin1',
+);
 
 /** Reads `log` some times over; the first rounds are for the compiler. */
 function measure(label, log, createReader, onEvent) {
@@ -47,6 +56,7 @@ const writerOf = (create) => {
 
 measure('read QEMU log', qemu, createQemuLogReader, () => {});
 measure('read ftrace', ftrace, createFtraceReader, () => {});
+measure('read trace-cmd report', traceCmd, createTraceCmdReader, () => {});
 measure('read, write QEMU text', qemu, createQemuLogReader, writerOf(createQemuTextWriter));
 measure('read, write NDJSON', qemu, createQemuLogReader, writerOf(createNdjsonWriter));
 measure('read, write Chrome JSON', qemu, createQemuLogReader, writerOf(createChromeWriter));
