@@ -18,8 +18,10 @@ export type {
   HypervisorReplayOptions,
   HypervisorReplayResult,
   ReplayMismatch,
-} from './replay.js';
-export { HypervisorReplay } from './replay.js';
+} from './replay/hypervisor-replay.js';
+export { HypervisorReplay } from './replay/hypervisor-replay.js';
+export { RunReplay } from './replay/run-replay.js';
+export { RunScout } from './replay/run-scout.js';
 export type { RunReport } from './report.js';
 export type { RunOptions } from './run.js';
 export { architectures, runScenario } from './run.js';

@@ -1,0 +1,192 @@
+/** A recorded run, replayed: QEMU's log and the guest's trace against the model, joined. */
+import type { TraceEvent } from '@pinhole/base';
+import { type DeviceRoute, GuestModel, type GuestWindow } from './guest-model.js';
+import { type GuestOperation, GuestOperationReader } from './guest-operations.js';
+import { GuestReplay, type GuestReplayResult } from './guest-replay.js';
+import { HypervisorReplay, type HypervisorReplayResult } from './hypervisor-replay.js';
+import { assumedWindow, type Boot, liobnOf, type RunFacts, routeFrom } from './run-scout.js';
+import { type LoggedCall, loggedCall } from './tce-call.js';
+import { TceLedger } from './tce-ledger.js';
+
+/** Options of {@link RunReplay}. */
+export interface RunReplayOptions {
+  readonly facts: RunFacts;
+  /** Bytes of a guest page. */
+  readonly pageSize: number;
+  /** Of the kernel: a window that could not be created leaves unmaps without effect. */
+  readonly isNeverUnmappedAfterLoss: boolean;
+  /** As the machine had it, where the log does not tell. */
+  readonly dmaWindowSize?: number;
+  readonly pageSizes?: bigint;
+  /** How many mismatches of each kind are kept. Default 10. */
+  readonly keep?: number;
+}
+
+/** What a replay found. */
+export interface RunReplayResult {
+  readonly hypervisor: HypervisorReplayResult;
+  readonly guest: GuestReplayResult | undefined;
+}
+
+const DEFAULT_PAGE_SHIFT = 12;
+
+/**
+ * Takes the events of both files, each in its order; `wants` says of which it needs more. Keeps
+ * the windows and a bounded look ahead, not the events.
+ */
+export class RunReplay {
+  readonly ledger: TceLedger = new TceLedger();
+  readonly #hypervisor: HypervisorReplay;
+  readonly #model: GuestModel | undefined;
+  readonly #guest: GuestReplay | undefined;
+  readonly #reader: GuestOperationReader | undefined;
+  readonly #pageShifts = new Map<number, number>();
+  /** Events of the log between the hypercalls that wait. */
+  readonly #held: Held[] = [];
+  readonly #base: number;
+  readonly #begins: ReadonlyMap<number, number>;
+  #calls = 0;
+  #hasAllQemu = false;
+  #hasAllGuest = false;
+
+  constructor(options: RunReplayOptions) {
+    const { facts, dmaWindowSize, pageSizes, keep = 10 } = options;
+    this.#hypervisor = new HypervisorReplay({
+      keep,
+      ...(dmaWindowSize === undefined ? {} : { dmaWindowSize }),
+      ...(pageSizes === undefined ? {} : { pageSizes }),
+    });
+    const { guest, alignment } = facts;
+    const boot = facts.boots[alignment?.boot ?? facts.boots.length - 1];
+    this.#base = alignment?.base ?? facts.calls;
+    this.#begins = new Map(boot?.windows.map(({ liobn, endCall }) => [liobn, endCall]));
+    if (guest === undefined) {
+      this.#hasAllGuest = true;
+      return;
+    }
+    this.#model = new GuestModel({
+      pageSize: options.pageSize,
+      windows: windowsOf(facts, boot, dmaWindowSize),
+      routeOf: (device) => routeIn(facts, boot, device, options.isNeverUnmappedAfterLoss),
+      usePutIndirect: alignment?.usePutIndirect ?? true,
+      useStuff: boot?.windows.every(({ isStuffed }) => isStuffed) ?? true,
+    });
+    const replay = new GuestReplay({
+      model: this.#model,
+      hasCallEvents: guest.hasCallEvents,
+      keep,
+      listener: {
+        happened: (call, operation) => this.#happened(call, operation),
+        givenUp: (operation, entries) => this.ledger.givenUp(operation, entries),
+        failed: (operation, npages) => this.ledger.failedMap(operation, npages),
+      },
+    });
+    this.#guest = replay;
+    this.#reader = new GuestOperationReader({
+      hasDmaEvents: guest.hasDmaEvents,
+      onOperation: (operation) => replay.operation(operation),
+    });
+  }
+
+  /** Which file it needs more of; undefined: none. */
+  get wants(): 'qemu' | 'guest' | undefined {
+    if (!this.#hasAllGuest && this.#guest?.wants === 'operations') return 'guest';
+    if (!this.#hasAllQemu) return 'qemu';
+    return this.#hasAllGuest ? undefined : 'guest';
+  }
+
+  qemuEvent(event: TraceEvent, line: number): void {
+    this.#hypervisor.event(event, line);
+    if (event.name === 'spapr_iommu_ddw_create') {
+      this.#pageShifts.set(Number(event.args.liobn), shiftOf(event.args.pg_size as bigint));
+    }
+    const call = loggedCall(
+      event,
+      line,
+      (liobn) => this.#pageShifts.get(liobn) ?? DEFAULT_PAGE_SHIFT,
+    );
+    if (call === undefined) {
+      if (this.#held.length === 0) this.ledger.event(event, line);
+      else this.#held.push({ event, line, isCall: false });
+      return;
+    }
+    this.#calls += 1;
+    if (this.#guest === undefined || this.#calls <= this.#base) {
+      if (this.#calls > (this.#begins.get(call.liobn) ?? 0)) this.#model?.observe(call);
+      this.ledger.call(call, undefined);
+      return;
+    }
+    this.#held.push({ event, line, isCall: true });
+    this.#guest.call(call);
+  }
+
+  guestEvent(event: TraceEvent, line: number): void {
+    this.#reader?.event(event, line);
+  }
+
+  endQemu(): void {
+    this.#hasAllQemu = true;
+    this.#guest?.endCalls();
+  }
+
+  endGuest(): void {
+    this.#hasAllGuest = true;
+    this.#reader?.end();
+    this.#guest?.endOperations();
+  }
+
+  /** After both have ended. */
+  result(): RunReplayResult {
+    return { hypervisor: this.#hypervisor.end(), guest: this.#guest?.result() };
+  }
+
+  // The hypercall at the head of what is held happened: what the log has up to the next one, too.
+  #happened(call: LoggedCall, operation: GuestOperation | undefined): void {
+    this.#held.shift();
+    this.ledger.call(call, operation);
+    while (this.#held[0]?.isCall === false) {
+      const { event, line } = this.#held.shift() as Held;
+      this.ledger.event(event, line);
+    }
+  }
+}
+
+/** An event of the log that waits for a hypercall before it, or is one. */
+interface Held {
+  readonly event: TraceEvent;
+  readonly line: number;
+  readonly isCall: boolean;
+}
+
+function shiftOf(size: bigint): number {
+  return size.toString(2).length - 1;
+}
+
+// The windows that the kernel allocates from: as it cleared them, or as they are by default.
+function windowsOf(
+  { guest }: RunFacts,
+  boot: Boot | undefined,
+  dmaWindowSize: number | undefined,
+): GuestWindow[] {
+  const windows = new Map<number, GuestWindow>();
+  for (const device of guest?.devices.keys() ?? []) {
+    const { liobn, busOffset, size } = assumedWindow(liobnOf(device));
+    const entries = dmaWindowSize === undefined ? size : dmaWindowSize / 2 ** DEFAULT_PAGE_SHIFT;
+    windows.set(liobn, { liobn, busOffset, size: entries, pageShift: DEFAULT_PAGE_SHIFT });
+  }
+  for (const { liobn, busOffset, size } of boot?.windows ?? []) {
+    windows.set(liobn, { liobn, busOffset, size, pageShift: DEFAULT_PAGE_SHIFT });
+  }
+  return [...windows.values()];
+}
+
+function routeIn(
+  { guest }: RunFacts,
+  boot: Boot | undefined,
+  device: string,
+  isNeverUnmappedAfterLoss: boolean,
+): DeviceRoute {
+  const route = routeFrom(guest?.devices.get(device), liobnOf(device));
+  const isLost = boot !== undefined && boot.queries.length > 0 && boot.created.length === 0;
+  return { ...route, isNeverUnmapped: isLost && isNeverUnmappedAfterLoss };
+}
