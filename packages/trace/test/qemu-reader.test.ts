@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { createQemuLogReader, readQemuLog } from '../src/index.js';
+import { createQemuLogReader, formatEvent, readQemuLog } from '../src/index.js';
 
 const PUT = 'spapr_iommu_pci_put liobn=0x80000000 ioba=0x1000 tce=0x7e374003 ret=0';
 const XLATE = 'spapr_iommu_xlate liobn=0x80000001 0x727b002 -> 0x7000000 perm=3 mask=0xffffff';
@@ -74,6 +74,41 @@ describe('line forms', () => {
       [1, 'spapr_iommu_pci_put'],
       [4, 'spapr_iommu_xlate'],
     ]);
+  });
+
+  test.each([
+    '4711@1700000000.000123:',
+    '2026-11-24T12:00:00.123456Z ',
+    '2026-11-24T12:00:00Z ',
+    'Nov 24 12:00:00 host qemu-system-ppc64[123]: ',
+    'Nov  4 12:00:00 host qemu: ',
+    'Nov 24 12:00:00.123456 host qemu-system-ppc64[123]: ',
+    'Nov 24 12:00:00 host qemu-system-ppc64[123]: 4711@1700000000.000123:',
+    'Nov 24 12:00:00 host qemu-system-ppc64[123]: 2026-11-24T12:00:00.123456Z ',
+  ])('the prefix "%s"', (prefix) => {
+    const { events, problems } = readQemuLog(`${prefix}${PUT}\n`);
+    expect(problems).toEqual([]);
+    expect(events.map(formatEvent)).toEqual([PUT]);
+  });
+
+  test.each([
+    '2026-11-24T12:00:00.123Z ',
+    '2026-11-24T12:00:00.123456 ',
+    '2026-11-24 12:00:00Z ',
+    'Now 24 12:00:00 host qemu: ',
+    'Nov 24 12:00 host qemu: ',
+    'Nov 24 12:00:00 qemu: ',
+    'Nov 24 12:00:00 host qemu ',
+    'Nov 24 12:00:00 host : ',
+    'Nov 24 12:00:00 host',
+    'Nov 24 12:00:00 ',
+    'Nov',
+    ' ',
+    '[  1.000000] ',
+  ])('no prefix that we know: "%s"', (prefix) => {
+    const { events, problems } = readQemuLog(`${prefix}${PUT}\n`);
+    expect(events).toEqual([]);
+    expect(problems).toMatchObject([{ kind: 'malformed' }]);
   });
 
   test('a last line without a newline may be cut: it is reported, not delivered', () => {
