@@ -1,4 +1,35 @@
 export { createChromeWriter } from './chrome.js';
+export type {
+  CommandLineFact,
+  ConsoleFact,
+  ConsoleFactBase,
+  CpusFact,
+  DdwCreateFact,
+  DdwNoteFact,
+  DdwQueryFact,
+  DdwResetFact,
+  DirectMappingFact,
+  DmaLimitFact,
+  HostBridgeFact,
+  IommuAllocFailedFact,
+  IommuDomainFact,
+  IommuGroupFact,
+  IommuTableFact,
+  KernelFact,
+  MemoryEncryptionFact,
+  MemoryFact,
+  PageSizeFact,
+  PciDeviceFact,
+  SuppressedFact,
+  SwiotlbAreasFact,
+  SwiotlbFact,
+  SwiotlbFullFact,
+  VirtioFeaturesFact,
+  VirtioRefusedFact,
+  VirtioRequiredFact,
+} from './console-facts.js';
+export type { ConsoleReader, ConsoleReaderOptions, ConsoleSummary } from './console-reader.js';
+export { createConsoleReader, readConsole } from './console-reader.js';
 export type { TraceErrorCode } from './errors.js';
 export { TraceError } from './errors.js';
 export { eventCatalogue } from './events.js';

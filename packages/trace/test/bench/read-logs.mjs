@@ -5,6 +5,7 @@ import { gunzipSync } from 'node:zlib';
 import { recordings } from '@pinhole/recordings';
 import {
   createChromeWriter,
+  createConsoleReader,
   createFtraceReader,
   createNdjsonWriter,
   createQemuLogReader,
@@ -20,6 +21,7 @@ const join = (key) =>
   Buffer.concat(recordings.map(({ files }) => gunzipSync(readFileSync(files[key]))));
 const qemu = join('qemuTrace');
 const ftrace = join('guestTrace');
+const consoles = join('console');
 // The guest traces in the form of `trace-cmd report`.
 const traceCmd = Buffer.from(
   ftrace
@@ -34,7 +36,7 @@ function measure(label, log, createReader, onEvent) {
   let best = 0;
   let lines = 0;
   for (let round = 0; round < ROUNDS; round += 1) {
-    const reader = createReader({ onEvent });
+    const reader = createReader({ onEvent, onFact: onEvent });
     const start = performance.now();
     for (let at = 0; at < log.length; at += CHUNK) reader.push(log.subarray(at, at + CHUNK));
     ({ lines } = reader.end());
@@ -57,6 +59,7 @@ const writerOf = (create) => {
 measure('read QEMU log', qemu, createQemuLogReader, () => {});
 measure('read ftrace', ftrace, createFtraceReader, () => {});
 measure('read trace-cmd report', traceCmd, createTraceCmdReader, () => {});
+measure('read consoles', consoles, createConsoleReader, () => {});
 measure('read, write QEMU text', qemu, createQemuLogReader, writerOf(createQemuTextWriter));
 measure('read, write NDJSON', qemu, createQemuLogReader, writerOf(createNdjsonWriter));
 measure('read, write Chrome JSON', qemu, createQemuLogReader, writerOf(createChromeWriter));
