@@ -2,7 +2,7 @@
 import { hex, type Ioba } from '@pinhole/base';
 import { RTAS_DDW_PAGE_SIZES } from '@pinhole/hcall';
 import { DmaDirection, type MemoryRegion } from '@pinhole/memory';
-import type { KernelProfile } from './kernel-profiles.js';
+import type { KernelProfile } from './kernel-profiles/index.js';
 import type { Rtas } from './rtas.js';
 import type { TceCalls } from './tce-calls.js';
 

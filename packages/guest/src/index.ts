@@ -2,8 +2,12 @@ export type { QueueLimits } from './block-layer.js';
 export { splitTransfer } from './block-layer.js';
 export type { DdwResult, DynamicDmaWindowsOptions, PhbDescription } from './ddw.js';
 export { DynamicDmaWindows } from './ddw.js';
+export type { DecisionStep } from './decision-step.js';
+export { formatStep } from './decision-step.js';
 export type { DirectDmaOptions } from './dma-direct.js';
 export { createDirectDmaOps } from './dma-direct.js';
+export type { DmaDispatchOptions } from './dma-dispatch.js';
+export { DmaDispatch, dmaBitMask } from './dma-dispatch.js';
 export type { IommuDmaOptions, IommuMapping } from './dma-iommu.js';
 export {
   createIommuDmaOps,
@@ -16,8 +20,23 @@ export type { GuestPagesOptions, GuestRun } from './guest-pages.js';
 export { GuestPages } from './guest-pages.js';
 export type { IommuAllocOptions, IommuTableOptions } from './iommu-table.js';
 export { IommuTable } from './iommu-table.js';
-export type { DdwProfile, KernelProfile } from './kernel-profiles.js';
-export { findKernelProfile, KERNEL_PROFILES } from './kernel-profiles.js';
+export type {
+  AllocatorProfile,
+  DdwProfile,
+  DispatchRule,
+  KernelProfile,
+  MapErrorRule,
+  RestrictedAccessRule,
+  SwiotlbProfile,
+  TceProfile,
+  TraceProfile,
+  VringRule,
+} from './kernel-profiles/index.js';
+export {
+  findKernelProfile,
+  KERNEL_PROFILES,
+  kernelProfileForRelease,
+} from './kernel-profiles/index.js';
 export type { DeviceDma, PseriesDmaOptions } from './pseries-dma.js';
 export { PseriesDma } from './pseries-dma.js';
 export { Rtas } from './rtas.js';

@@ -79,6 +79,15 @@ export class IommuTable {
     if (options.reserved !== undefined) this.#reserve(options.reserved);
   }
 
+  /** A table that goes on from the same state, apart from this one. */
+  clone(): IommuTable {
+    const copy = new IommuTable(this);
+    copy.#map.set(this.#map);
+    copy.#inUse = this.#inUse;
+    copy.hints = this.hints;
+    return copy;
+  }
+
   /** Entries in use, without the reserved ones. */
   get inUse(): number {
     return this.#inUse;

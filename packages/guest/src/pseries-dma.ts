@@ -12,7 +12,7 @@ import { createDirectDmaOps } from './dma-direct.js';
 import { createIommuDmaOps } from './dma-iommu.js';
 import type { GuestPages } from './guest-pages.js';
 import { IommuTable } from './iommu-table.js';
-import type { KernelProfile } from './kernel-profiles.js';
+import type { KernelProfile } from './kernel-profiles/index.js';
 import { IO_TLB_DEFAULT_SIZE } from './params.js';
 import { Rtas } from './rtas.js';
 import { Swiotlb } from './swiotlb.js';
