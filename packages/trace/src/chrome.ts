@@ -4,6 +4,24 @@ import { argsToJson } from './ndjson.js';
 import type { TraceWriter, WriteText } from './sinks.js';
 
 const PID = 1;
+/** A flow is told from others by its id, and by name and category. */
+const FLOW = '"flow"';
+
+/** One end, or a step between, of an arrow that links events. */
+export interface FlowPoint {
+  /** Free for another flow once this one has ended. */
+  readonly id: number;
+  readonly phase: 'start' | 'step' | 'end';
+}
+
+/** A writer that can link events, on one track or on several, by arrows. */
+export interface ChromeWriter extends TraceWriter {
+  /**
+   * Writes an event, and that these flows start at it, go through it, or end at it. A step or an end
+   * of a flow that has not started is left out; a second start is a step.
+   */
+  emit(event: TraceEvent, flows?: readonly FlowPoint[]): void;
+}
 
 /** One actor's row in the timeline. */
 interface Track {
@@ -17,14 +35,15 @@ interface Track {
 /**
  * Writes the JSON of Chrome's trace viewer, which ui.perfetto.dev opens: one track an actor, spans
  * as B and E, points in time as i. One tick of the run's clock shows as one microsecond.
- * [Trace Event Format "Duration Events"]
+ * [Trace Event Format "Duration Events"] [Trace Event Format "Flow Events"]
  *
  * The output is valid JSON with balanced spans, whatever the input: an end closes the spans opened
  * after its begin, an end without a begin shows as a point, `close` ends what is open, and time
  * never runs backwards within a track.
  */
-export function createChromeWriter(write: WriteText): TraceWriter {
+export function createChromeWriter(write: WriteText): ChromeWriter {
   const tracks = new Map<string, Track>();
+  const openFlows = new Set<number>();
   let isEmpty = true;
   let isClosed = false;
 
@@ -54,7 +73,27 @@ export function createChromeWriter(write: WriteText): TraceWriter {
     }
   }
 
-  function emit({ t, actor, name, phase, args }: TraceEvent): void {
+  /** Binds flows to the innermost open span. */
+  function recordFlows(track: Track, flows: readonly FlowPoint[]): void {
+    for (const { id, phase } of flows) {
+      const isOpen = openFlows.has(id);
+      if (phase === 'start') openFlows.add(id);
+      else if (!isOpen) continue;
+      const more = `,"cat":${FLOW},"id":${JSON.stringify(id)}`;
+      if (phase === 'end') {
+        openFlows.delete(id);
+        // Without bp a viewer binds an end to the next span.
+        record(track, 'f', FLOW, `${more},"bp":"e"`);
+      } else {
+        record(track, isOpen ? 't' : 's', FLOW, more);
+      }
+    }
+  }
+
+  function emit(
+    { t, actor, name, phase, args }: TraceEvent,
+    flows: readonly FlowPoint[] = [],
+  ): void {
     if (isClosed) {
       throw new TraceError('E_TRACE_CLOSED', `the event ${name} came after close()`, { name });
     }
@@ -65,8 +104,16 @@ export function createChromeWriter(write: WriteText): TraceWriter {
     if (phase === 'begin') {
       track.open.push(name);
       record(track, 'B', JSON.stringify(name), more);
+      recordFlows(track, flows);
     } else if (begun >= 0) {
+      endSpans(track, begun + 1);
+      recordFlows(track, flows);
       endSpans(track, begun, more);
+    } else if (flows.length > 0) {
+      // A flow binds to a span: this point becomes one that takes no time.
+      record(track, 'B', JSON.stringify(name), more);
+      recordFlows(track, flows);
+      record(track, 'E', JSON.stringify(name), '');
     } else {
       record(track, 'i', JSON.stringify(name), `,"s":"t"${more}`);
     }

@@ -11,7 +11,7 @@ export interface ConsoleFactBase {
   readonly t?: number;
 }
 
-/** Which kernel boots. [linux v6.12 init/version-timestamp.c linux_banner] */
+/** Which kernel boots. */
 export interface KernelFact extends ConsoleFactBase {
   readonly kind: 'kernel';
   /** As of `uname -r`. */
@@ -42,7 +42,7 @@ export interface CpusFact extends ConsoleFactBase {
   readonly nodes: number;
 }
 
-/** How much memory the kernel has. A 6.1 on POWER prints 0 as available: it is not yet freed. */
+/** How much memory the kernel has. A 6.1 on POWER prints 0 as available. */
 export interface MemoryFact extends ConsoleFactBase {
   readonly kind: 'memory';
   readonly availableBytes: number;
@@ -72,7 +72,7 @@ export interface PciDeviceFact extends ConsoleFactBase {
   readonly name?: string;
 }
 
-/** [linux v6.12 drivers/iommu/iommu.c iommu_group_add_device] */
+/** Which IOMMU group a device is in. */
 export interface IommuGroupFact extends ConsoleFactBase {
   readonly kind: 'iommu-group';
   readonly device: string;
@@ -104,7 +104,7 @@ export interface DdwQueryFact extends ConsoleFactBase {
   readonly buid: bigint;
   /** 0 is success. */
   readonly status: number;
-  /** In TCEs. Kernels before 5.12 do not print these three. */
+  /** In TCEs. Old kernels do not print these three. */
   readonly largestBlock?: bigint;
   /** Bit 0 is 4 KiB, bit 1 64 KiB, bit 2 16 MiB. */
   readonly pageSizes?: number;
@@ -186,7 +186,7 @@ export interface SwiotlbFact extends ConsoleFactBase {
   readonly bytes: number;
 }
 
-/** [linux v6.12 kernel/dma/swiotlb.c swiotlb_adjust_nareas] */
+/** Into how many areas, each with its own lock, the pool is divided. */
 export interface SwiotlbAreasFact extends ConsoleFactBase {
   readonly kind: 'swiotlb-areas';
   readonly areas: number;
@@ -216,18 +216,18 @@ export interface VirtioRefusedFact extends ConsoleFactBase {
   readonly status: number;
 }
 
-/** The features that driver and device agreed on: the text of sysfs' `features`. [linux v6.12 drivers/virtio/virtio.c features_show] */
+/** The features that driver and device agreed on: the text of sysfs' `features`. */
 export interface VirtioFeaturesFact extends ConsoleFactBase {
   readonly kind: 'virtio-features';
   /** `virtio0`, where the line says it. */
   readonly device?: string;
   readonly features: bigint;
-  /** How many bits the kernel prints: 64, or 128 from 6.16 on. */
+  /** How many bits the kernel prints: 64, or 128 as 7.2 does. */
   readonly width: number;
   readonly status?: number;
 }
 
-/** An encrypted guest. [linux v6.12 arch/x86/mm/mem_encrypt.c print_mem_encrypt_feature_info] */
+/** An encrypted guest on x86. */
 export interface MemoryEncryptionFact extends ConsoleFactBase {
   readonly kind: 'memory-encryption';
   /** `AMD SEV SEV-ES SEV-SNP`, `Intel TDX`. */

@@ -1,3 +1,5 @@
+export { arrayValues } from './array-values.js';
+export type { ChromeWriter, FlowPoint } from './chrome.js';
 export { createChromeWriter } from './chrome.js';
 export type {
   CommandLineFact,
@@ -30,6 +32,8 @@ export type {
 } from './console-facts.js';
 export type { ConsoleReader, ConsoleReaderOptions, ConsoleSummary } from './console-reader.js';
 export { createConsoleReader, readConsole } from './console-reader.js';
+export type { LogFormat } from './detect.js';
+export { detectFormat } from './detect.js';
 export type { TraceErrorCode } from './errors.js';
 export { TraceError } from './errors.js';
 export { eventCatalogue } from './events.js';

@@ -79,7 +79,7 @@ function skipWord(bytes: Uint8Array, start: number, end: number): number {
 }
 
 /** The position after text of this shape, where 0 stands for a digit; -1 when it is not there. */
-export function skipShape(bytes: Uint8Array, start: number, end: number, shape: string): number {
+function skipShape(bytes: Uint8Array, start: number, end: number, shape: string): number {
   if (start + shape.length > end) return -1;
   for (let i = 0; i < shape.length; i += 1) {
     const byte = bytes[start + i]!;

@@ -2,7 +2,7 @@ import type { TraceEvent } from '@pinhole/base';
 import { recordings } from '@pinhole/recordings';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { createChromeWriter, createQemuLogReader } from '../src/index.js';
+import { createChromeWriter, createQemuLogReader, type FlowPoint } from '../src/index.js';
 import { recordedBytes } from './support/recorded.js';
 
 interface Row {
@@ -12,23 +12,33 @@ interface Row {
   ts: number;
   name: string;
   s?: string;
+  cat?: string;
+  id?: number;
+  bp?: string;
   args?: Record<string, unknown>;
 }
 
 function write(events: Iterable<TraceEvent>): Row[] {
+  return writeLinked(Array.from(events, (item) => [item, []] as const));
+}
+
+function writeLinked(
+  events: Iterable<readonly [event: TraceEvent, flows: readonly FlowPoint[]]>,
+): Row[] {
   let text = '';
   const writer = createChromeWriter((piece) => {
     text += piece;
   });
-  for (const event of events) writer.emit(event);
+  for (const [event, flows] of events) writer.emit(event, flows);
   writer.close();
   writer.close();
   return JSON.parse(text).traceEvents as Row[];
 }
 
-/** What a viewer needs: named tracks, balanced and nested spans, time that runs forward. */
+/** What a viewer needs: named tracks, nested spans, time that runs forward, flows within spans. */
 function check(rows: readonly Row[]): void {
   const tracks = new Map<number, { open: string[]; ts: number }>();
+  const flows = new Set<number>();
   for (const row of rows) {
     expect(row.pid).toBe(1);
     if (row.ph === 'M') {
@@ -44,7 +54,16 @@ function check(rows: readonly Row[]): void {
     track.ts = row.ts;
     if (row.ph === 'B') track.open.push(row.name);
     else if (row.ph === 'E') expect(track.open.pop()).toBe(row.name);
-    else expect([row.ph, row.s]).toEqual(['i', 't']);
+    else if (row.cat === undefined) expect([row.ph, row.s]).toEqual(['i', 't']);
+    else {
+      expect([row.cat, row.name]).toEqual(['flow', 'flow']);
+      expect(track.open).not.toEqual([]);
+      expect(flows.has(row.id!)).toBe(row.ph !== 's');
+      expect(row.bp).toBe(row.ph === 'f' ? 'e' : undefined);
+      if (row.ph === 's') flows.add(row.id!);
+      else if (row.ph === 'f') flows.delete(row.id!);
+      else expect(row.ph).toBe('t');
+    }
   }
   for (const { open } of tracks.values()) expect(open).toEqual([]);
 }
@@ -122,6 +141,96 @@ describe('input that does not nest', () => {
       )
       .map((parts) => event(...parts));
     fc.assert(fc.property(fc.array(any, { maxLength: 40 }), (events) => check(write(events))));
+  });
+});
+
+describe('flows', () => {
+  const kinds = (rows: readonly Row[]) =>
+    rows
+      .filter(({ ph }) => ph !== 'M')
+      .map(({ ph, tid, id }) => (id === undefined ? `${ph}${tid}` : `${ph}${tid}#${id}`));
+
+  test('from a map through a hypercall to an access', () => {
+    const rows = writeLinked([
+      [event(1, 'guest', 'dma_map_page'), [{ id: 7, phase: 'start' }]],
+      [event(2, 'hypervisor', 'hcall', 'begin'), [{ id: 7, phase: 'step' }]],
+      [event(3, 'hypervisor', 'hcall', 'end'), []],
+      [event(4, 'device', 'backend_read'), [{ id: 7, phase: 'end' }]],
+      [event(5, 'device', 'backend_read'), []],
+    ]);
+    check(rows);
+    expect(kinds(rows)).toEqual(['B1', 's1#7', 'E1', 'B2', 't2#7', 'E2', 'B3', 'f3#7', 'E3', 'i3']);
+    expect(rows.find(({ ph }) => ph === 'f')).toEqual({
+      ph: 'f',
+      pid: 1,
+      tid: 3,
+      ts: 4,
+      name: 'flow',
+      cat: 'flow',
+      id: 7,
+      bp: 'e',
+    });
+  });
+
+  test('at the end of a span it binds to that span', () => {
+    const rows = writeLinked([
+      [event(1, 'a', 'x', 'begin'), []],
+      [event(2, 'a', 'y', 'begin'), []],
+      [event(3, 'a', 'x', 'end'), [{ id: 1, phase: 'start' }]],
+    ]);
+    check(rows);
+    expect(kinds(rows)).toEqual(['B1', 'B1', 'E1', 's1#1', 'E1']);
+  });
+
+  test('a flow that has not started, one that starts twice, an id used again', () => {
+    const rows = writeLinked([
+      [
+        event(1, 'a', 'x'),
+        [
+          { id: 1, phase: 'step' },
+          { id: 1, phase: 'end' },
+        ],
+      ],
+      [
+        event(2, 'a', 'x'),
+        [
+          { id: 1, phase: 'start' },
+          { id: 1, phase: 'start' },
+        ],
+      ],
+      [
+        event(3, 'a', 'x'),
+        [
+          { id: 1, phase: 'end' },
+          { id: 1, phase: 'end' },
+        ],
+      ],
+      [event(4, 'a', 'x'), [{ id: 1, phase: 'start' }]],
+    ]);
+    check(rows);
+    expect(kinds(rows).filter((kind) => kind.includes('#'))).toEqual([
+      's1#1',
+      't1#1',
+      'f1#1',
+      's1#1',
+    ]);
+  });
+
+  test('any events and flows whatever', () => {
+    const item = fc.tuple(
+      fc
+        .tuple(
+          fc.nat(20),
+          fc.constantFrom('guest', 'device'),
+          fc.constantFrom('x', 'y'),
+          fc.constantFrom(undefined, 'begin' as const, 'end' as const),
+        )
+        .map(([t, actor, name, phase]) => event(t, actor, name, phase)),
+      fc.array(fc.record({ id: fc.nat(3), phase: fc.constantFrom('start', 'step', 'end') }), {
+        maxLength: 3,
+      }),
+    );
+    fc.assert(fc.property(fc.array(item, { maxLength: 40 }), (items) => check(writeLinked(items))));
   });
 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { formatEvent, readFtrace } from '../src/index.js';
+import { arrayValues, formatEvent, readFtrace } from '../src/index.js';
 
 const MAP =
   'dma_map_page: 0000:00:00.0 dir=TO_DEVICE dma_addr=8000000072ec0f8 size=16 phys_addr=72ec0f8 attrs=';
@@ -139,6 +139,19 @@ describe('forms of several kernel versions', () => {
     expect(events).toEqual([]);
     expect(problems[0]?.expected).toContain(expected);
   });
+});
+
+test.each([
+  ['{0x1000,0xffffffffffffffff}', [4096n, 2n ** 64n - 1n]],
+  ['{}', []],
+  ['', []],
+  ['4096 0', [4096n, 0n]],
+  ['{0x1,}', undefined],
+  ['{1}', undefined],
+  ['1  2', undefined],
+  ['0x1', undefined],
+])('the numbers of the array "%s"', (text, values) => {
+  expect(arrayValues(text)).toEqual(values);
 });
 
 test('a marker may have any text', () => {

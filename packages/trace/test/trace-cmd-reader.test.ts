@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import type { TraceEvent } from '@pinhole/base';
 import { recordings } from '@pinhole/recordings';
 import { describe, expect, test } from 'vitest';
 import { readFtrace, readTraceCmd } from '../src/index.js';
@@ -55,6 +57,30 @@ test('an array, as libtraceevent prints it', () => {
     '  a-1 [000] .....     1.000000: dma_unmap_sg:         0000:00:01.0 dir=NONE phys_addrs=4096 8192 attrs=\n',
   );
   expect(events[0]?.args).toMatchObject({ phys_addrs: '4096 8192' });
+});
+
+describe('what trace-cmd 3.1.6 printed', () => {
+  const read = (name: string) =>
+    readTraceCmd(readFileSync(new URL(`vectors/${name}.txt`, import.meta.url), 'latin1'));
+  const plain = read('trace-cmd-report');
+  const latency = read('trace-cmd-report-l');
+  const exact = read('trace-cmd-report-t');
+
+  test('each form reads completely and has the same events', () => {
+    expect([plain.problems, latency.problems, exact.problems]).toEqual([[], [], []]);
+    expect(plain.events).toHaveLength(40);
+    expect(exact.events.map((event) => ({ ...event, t: Math.round(event.t) }))).toEqual(
+      plain.events,
+    );
+    // Only `-l` has the flags, and it cuts names to eight characters.
+    const bare = ({ args, ...event }: TraceEvent) => ({
+      ...event,
+      args: { ...args, context: 'task', task: `${args.task}`.slice(0, 8) },
+    });
+    expect(latency.events.map(bare)).toEqual(plain.events.map(bare));
+    const contexts = latency.events.map(({ args }) => args.context);
+    expect(new Set(contexts)).toEqual(new Set(['task', 'hardirq']));
+  });
 });
 
 describe('problems', () => {
