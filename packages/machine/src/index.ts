@@ -10,6 +10,26 @@ export type { DiskSource } from './disk.js';
 export { CopyOnWriteDisk, createSeededDisk, DEFAULT_DISK_SIZE } from './disk.js';
 export type { MachineErrorCode, ScenarioProblem } from './errors.js';
 export { MachineError } from './errors.js';
+export type { ExplainErrorCode } from './explain/errors.js';
+export { ExplainError } from './explain/errors.js';
+export type { ExplainInput } from './explain/explain.js';
+export { explain } from './explain/explain.js';
+export type {
+  Answer,
+  Contradiction,
+  Cost,
+  CostRow,
+  DeviceExplanation,
+  Difference,
+  Explanation,
+  ExplanationStep,
+  Finding,
+  Fix,
+  PathId,
+  Reach,
+  Risk,
+} from './explain/explanation.js';
+export type { Fact, NotUnderstood } from './explain/facts.js';
 export type { HcallAnswer } from './hcall-session.js';
 export { HcallSession, MAX_HCALL_LINE } from './hcall-session.js';
 export type { Outcome } from './outcome.js';

@@ -1,0 +1,59 @@
+/** What a version change does to the same machine. */
+import type { Answer, DeviceExplanation, Difference } from './explanation.js';
+
+/** What is compared, and how it is shown. */
+const ASPECTS: readonly { readonly what: string; readonly of: (answer: Answer) => string }[] = [
+  { what: 'path', of: ({ path }) => path.name },
+  {
+    what: 'hypercalls per read of 4 KiB / 64 KiB / 1 MiB',
+    of: ({ cost }) => cost?.rows.map(({ hcalls }) => hcalls).join(' / ') ?? 'none: no I/O',
+  },
+  {
+    what: 'translations per read of 4 KiB / 64 KiB / 1 MiB',
+    of: ({ cost }) =>
+      cost?.rows.map(({ translations }) => translations ?? 'not counted').join(' / ') ??
+      'none: no I/O',
+  },
+  {
+    what: 'bytes copied per read of 4 KiB / 64 KiB / 1 MiB',
+    of: ({ cost }) =>
+      cost?.rows.map(({ bytesCopied }) => bytesCopied).join(' / ') ?? 'none: no I/O',
+  },
+  { what: 'reach', of: ({ reach }) => reach.text },
+  {
+    what: 'errors and warnings',
+    of: ({ risks }) =>
+      risks
+        .filter(({ severity }) => severity !== 'note')
+        .map(({ id }) => id)
+        .join(', ') || 'none',
+  },
+  {
+    what: 'steps of the guest',
+    of: ({ steps }) =>
+      steps
+        .filter(({ side }) => side === 'guest')
+        .map(({ text }) => text)
+        .join('; '),
+  },
+];
+
+/** Only what is not the same under all kernels. */
+export function differencesOf(
+  devices: readonly DeviceExplanation[],
+  kernels: readonly string[],
+): Difference[] {
+  if (kernels.length < 2) return [];
+  return devices.flatMap(({ name, answers }) => {
+    const assumptions = [...new Set(answers.map(({ assuming }) => assuming))];
+    return assumptions.flatMap((assuming) => {
+      const compared = answers.filter((answer) => answer.assuming === assuming);
+      return ASPECTS.map(({ what, of }) => ({
+        device: name,
+        assuming,
+        what,
+        values: compared.map((answer) => ({ kernel: answer.kernel, value: of(answer) })),
+      })).filter(({ values }) => new Set(values.map(({ value }) => value)).size > 1);
+    });
+  });
+}
