@@ -1,160 +1,46 @@
 /** The second, permanently mapped window. [linux v6.1 arch/powerpc/platforms/pseries/iommu.c enable_ddw] */
 import { hex, type Ioba } from '@pinhole/base';
 import { RTAS_DDW_PAGE_SIZES } from '@pinhole/hcall';
-import { DmaDirection, type MemoryRegion } from '@pinhole/memory';
+import type { MemoryRegion } from '@pinhole/memory';
+import type { DecisionStep } from './decision-step.js';
+import { type DmaDispatch, dmaBitMask } from './dma-dispatch.js';
+import { IommuTable } from './iommu-table.js';
 import type { KernelProfile } from './kernel-profiles/index.js';
+import { MAX_PHYSMEM_BITS_4K, MAX_PHYSMEM_BITS_64K, MIN_DDW_VPMEM_DMA_WINDOW } from './params.js';
+import type { PhbDescription } from './phb-description.js';
 import type { Rtas } from './rtas.js';
 import type { TceCalls } from './tce-calls.js';
+import { clearTceRange, setTceRange } from './tce-range.js';
 
-/** What a guest reads in the device tree about one PCI host bridge's DMA. */
-export interface PhbDescription {
-  readonly buid: bigint;
-  /** `ibm,dma-window`. */
-  readonly dmaWindow: { readonly liobn: number; readonly busOffset: Ioba; readonly size: number };
-  /** `ibm,ddw-applicable`: tokens of query, create, remove. Absent without dynamic windows. */
-  readonly ddwApplicable?: readonly [number, number, number];
-  /** `ibm,ddw-extensions`, without its leading count: reset token, then 1 if queries have 6 outputs. */
-  readonly ddwExtensions?: readonly number[];
-  /** The highest address that memory can have, from `ibm,lrdr-capacity`; 0 when it says so. */
-  readonly lrdrMaxAddress: number;
+/** How one call ended. */
+export interface DdwResult {
+  /** What the kernel's function answered: all of memory can be reached without mappings. */
+  readonly isDirect: boolean;
+  readonly steps: readonly DecisionStep[];
 }
 
-/** How it ended. */
-export interface DdwResult {
-  /** All of memory is mapped at `dmaOffset`: no mapping is needed per buffer. */
-  readonly isDirect: boolean;
-  readonly dmaOffset: Ioba;
-  /** What happened, a line a step, the kernel's messages among them. */
-  readonly steps: readonly string[];
+/** The device that asks. */
+export interface DdwDevice {
+  /** Its state: the offset, the limit. */
+  readonly dispatch: DmaDispatch;
+  /** Bus number and devfn as RTAS takes them: (bus << 16) | (devfn << 8). */
+  readonly configAddr: number;
+  /** Its table for what does not go direct (`get_iommu_table_base`). */
+  table: IommuTable | undefined;
+  /** Prints a line of the kernel's log about it. */
+  readonly print: (message: string) => void;
 }
 
 /** Options of {@link DynamicDmaWindows}. */
 export interface DynamicDmaWindowsOptions {
   readonly phb: PhbDescription;
   readonly kernel: KernelProfile;
-  readonly rtas: Rtas;
+  readonly rtas: Pick<Rtas, 'call'>;
   readonly tceCalls: TceCalls;
   /** System RAM. */
   readonly memory: readonly MemoryRegion[];
-}
-
-/**
- * One host bridge's dynamic windows, as the guest keeps them. The first device to ask for 64-bit
- * DMA creates the window; later ones find it, or find the bridge on the list of failures.
- *
- * Deviates: removing the default window to make room, windows smaller than memory (dynamic mode)
- * and persistent memory are not modelled; QEMU's answers never lead there.
- */
-export class DynamicDmaWindows {
-  readonly #options: DynamicDmaWindowsOptions;
-  #existing: { dmaOffset: Ioba; isDirect: boolean } | undefined;
-  #hasFailed = false;
-
-  constructor(options: DynamicDmaWindowsOptions) {
-    this.#options = options;
-  }
-
-  /** Called for each setting of a device's DMA mask. */
-  enable(): DdwResult {
-    const steps: string[] = [];
-    if (this.#existing !== undefined) {
-      return { ...this.#existing, steps: ['the second window exists already'] };
-    }
-    if (this.#hasFailed) return failed(['this bridge is on the list of failed bridges']);
-    const { phb } = this.#options;
-    if (phb.ddwApplicable === undefined) {
-      return this.#fail(['no ibm,ddw-applicable in the device tree']);
-    }
-    const query = this.#query(phb.ddwApplicable[0], steps);
-    if (query === undefined) return this.#fail(steps);
-    if (query.windowsAvailable === 0) {
-      return this.#fail([...steps, 'no window left, and the default window is in use']);
-    }
-    const pageShift = largestPageShift(query.pageSizes);
-    if (pageShift === undefined) return this.#fail([...steps, 'no usable page size']);
-    const windowShift = this.#windowShift();
-    if (query.largestBlock < 2n ** BigInt(Math.max(0, windowShift - pageShift))) {
-      return this.#fail([...steps, 'the largest block is smaller than memory']);
-    }
-    return this.#create(phb.ddwApplicable[1], pageShift, windowShift, steps);
-  }
-
-  #query(token: number, steps: string[]): DdwQuery | undefined {
-    const { phb, rtas } = this.#options;
-    const nret = phb.ddwExtensions?.[1] === 1 ? 6 : 5;
-    const rets = rtas.call(token, this.#address(), nret) as [number, ...number[]];
-    const cell = (index: number): number => rets[index] ?? 0;
-    const query: DdwQuery =
-      nret === 6
-        ? {
-            windowsAvailable: cell(1),
-            largestBlock: (BigInt(cell(2)) << 32n) | BigInt(cell(3)),
-            pageSizes: cell(4),
-          }
-        : { windowsAvailable: cell(1), largestBlock: BigInt(cell(2)), pageSizes: cell(3) };
-    steps.push(
-      `ibm,query-pe-dma-windows(${token.toString(16)}) ${this.#addressText()} returned ${rets[0]}, ` +
-        `lb=${query.largestBlock.toString(16)} ps=${query.pageSizes.toString(16)} wn=${query.windowsAvailable}`,
-    );
-    return rets[0] === 0 ? query : undefined;
-  }
-
-  #create(token: number, pageShift: number, windowShift: number, steps: string[]): DdwResult {
-    const { rtas, memory, tceCalls } = this.#options;
-    const args = [...this.#address(), pageShift, windowShift];
-    const [status = 0, liobn = 0, hi = 0, lo = 0] = rtas.call(token, args, 4);
-    steps.push(
-      `ibm,create-pe-dma-window(${token.toString(16)}) ${this.#addressText()} ` +
-        `${pageShift.toString(16)} ${windowShift.toString(16)} returned ${status} ` +
-        `(liobn = ${hex(liobn)} starting addr = ${hi.toString(16)} ${lo.toString(16)})`,
-    );
-    if (status !== 0) return this.#fail(steps);
-    const busOffset = (BigInt(hi) << 32n) | BigInt(lo);
-    const pageSize = 2 ** pageShift;
-    for (const { base, size } of memory) {
-      const window = { liobn, busOffset, pageShift };
-      // Whole pages only; memory is a multiple of them on this machine.
-      const first = Math.floor(base / pageSize);
-      const npages = Math.floor((base + size) / pageSize) - first;
-      tceCalls.build(window, first, npages, first * pageSize, DmaDirection.BIDIRECTIONAL);
-    }
-    this.#existing = { dmaOffset: busOffset, isDirect: true };
-    steps.push(`all memory mapped 1:1 at ${hex(busOffset)} with ${pageSize / 2 ** 20} MiB pages`);
-    return { ...this.#existing, steps };
-  }
-
-  /** log2 of the window: all that memory can become. */
-  #windowShift(): number {
-    const { kernel, memory, phb } = this.#options;
-    const ends = memory.map(({ base, size }) => base + size);
-    const max =
-      kernel.ddw.maxMemoryFrom === 'lrdr-only'
-        ? phb.lrdrMaxAddress
-        : Math.max(phb.lrdrMaxAddress, ...ends);
-    return max <= 1 ? 0 : Math.ceil(Math.log2(max));
-  }
-
-  #fail(steps: readonly string[]): DdwResult {
-    this.#hasFailed = true;
-    return failed(steps);
-  }
-
-  #address(): number[] {
-    const { buid } = this.#options.phb;
-    return [0, Number(buid >> 32n), Number(buid & 0xffff_ffffn)];
-  }
-
-  #addressText(): string {
-    return this.#address()
-      .map((cell) => cell.toString(16))
-      .join(' ');
-  }
-}
-
-/** [linux v6.1 arch/powerpc/platforms/pseries/iommu.c iommu_get_page_shift] */
-function largestPageShift(pageSizes: number): number | undefined {
-  const offered = RTAS_DDW_PAGE_SIZES.filter(({ bit }) => (pageSizes & bit) !== 0);
-  return offered.length === 0 ? undefined : Math.max(...offered.map(({ shift }) => shift));
+  /** The table over the default window. */
+  readonly defaultTable: IommuTable;
 }
 
 interface DdwQuery {
@@ -164,6 +50,418 @@ interface DdwQuery {
   readonly pageSizes: number;
 }
 
-function failed(steps: readonly string[]): DdwResult {
-  return { isDirect: false, dmaOffset: 0n, steps };
+interface ExistingWindow {
+  readonly busOffset: Ioba;
+  readonly windowShift: number;
+  readonly isDirect: boolean;
+}
+
+/** What a window is to be. */
+interface WindowPlan {
+  readonly pageShift: number;
+  readonly windowShift: number;
+  readonly isDirect: boolean;
+  /** Entries are allocated in it, from this offset on. */
+  readonly dynamicOffset: bigint | undefined;
+}
+
+/**
+ * One host bridge's dynamic windows, as the guest keeps them. The first device to ask creates the
+ * window; later ones find it, or find the bridge on the list of failures.
+ *
+ * Deviates: the kernel clears the default window before it removes it, but reads its property in the
+ * form of another one; that clears nothing and is left out.
+ */
+export class DynamicDmaWindows {
+  readonly #options: DynamicDmaWindowsOptions;
+  readonly #source: string;
+  #existing: ExistingWindow | undefined;
+  #hasFailed = false;
+  #isDefaultRemoved = false;
+
+  constructor(options: DynamicDmaWindowsOptions) {
+    this.#options = options;
+    this.#source = options.kernel.ddw.source;
+  }
+
+  /** The default window was removed to make room. */
+  get isDefaultRemoved(): boolean {
+    return this.#isDefaultRemoved;
+  }
+
+  /** log2 of what memory can become. [ddw_memory_hotplug_max] */
+  get maxRamShift(): number {
+    const { kernel, memory, phb } = this.#options;
+    const ends = memory.map(({ base, size }) => base + size);
+    const isLrdrOnly = kernel.ddw.maxMemoryFrom === 'lrdr-only';
+    return orderBase2(isLrdrOnly ? phb.lrdrMaxAddress : Math.max(phb.lrdrMaxAddress, ...ends));
+  }
+
+  /** The query that newer kernels make of each bridge at boot. [spapr_tce_init_table_group] */
+  queryAtBoot(device: Pick<DdwDevice, 'configAddr' | 'print'>): void {
+    const { ddwApplicable } = this.#options.phb;
+    if (!this.#options.kernel.ddw.queriesAtBoot || ddwApplicable === undefined) return;
+    if (this.#query(device, ddwApplicable[0]) === undefined) {
+      device.print('spapr_tce_init_table_group: query_ddw failed');
+    }
+  }
+
+  /** Called for each setting of a device's DMA mask that may ask for a window. */
+  enable(device: DdwDevice, mask: bigint): DdwResult {
+    const call = new EnableDdw(device, mask, this.#source);
+    const len = this.#enable(call);
+    this.#setLimit(call, len);
+    if (this.#options.kernel.ddw.hasLimitedAddressMode) {
+      const flags = [call.isLimitedRequired, call.isLimited, call.isDirect].map(Number);
+      device.print(
+        `lsa_required: ${flags[0]}, lsa_enabled: ${flags[1]}, direct mapping: ${flags[2]}`,
+      );
+    }
+    return { isDirect: call.isDirect, steps: call.steps };
+  }
+
+  // Returns log2 of the window, as far as it got.
+  #enable(call: EnableDdw): number {
+    const { phb, kernel } = this.#options;
+    const { dispatch } = call.device;
+    if (this.#existing !== undefined) {
+      const { busOffset, windowShift, isDirect } = this.#existing;
+      dispatch.dmaOffset = busOffset;
+      const isStored = kernel.ddw.existingIsDirectBy === 'stored';
+      call.isDirect = isStored ? isDirect : windowShift >= this.maxRamShift;
+      call.step(
+        'find_existing_ddw: has this bridge a window already?',
+        `yes, at ${hex(busOffset)}, 2^${windowShift} bytes; ${
+          isStored ? 'kept as' : `2^${this.maxRamShift} for all memory: taken as`
+        } ${call.isDirect ? 'direct' : 'not direct'}`,
+      );
+      return windowShift;
+    }
+    if (this.#hasFailed) {
+      call.step('failed_ddw_pdn_list: was this bridge tried before?', 'yes, and it failed');
+      return 0;
+    }
+    const applicable = phb.ddwApplicable;
+    if (applicable === undefined) {
+      return this.#fail(call, 'ibm,ddw-applicable', 'not in the device tree: no dynamic windows');
+    }
+    let query = this.#query(call.device, applicable[0]);
+    if (query === undefined) return this.#fail(call, 'query_ddw', 'RTAS answers with an error');
+    call.step('query_ddw', describeQuery(query));
+    if (!this.#limitAddresses(call)) return 0;
+    if (query.windowsAvailable === 0) {
+      query = this.#removeDefault(call, applicable);
+      if (query === undefined) return 0;
+    }
+    const plan = this.#plan(call, query);
+    return plan === undefined ? 0 : this.#create(call, applicable, plan);
+  }
+
+  // Masks between 33 and 63 bits need windows at lower addresses. [limited_dma_window]
+  #limitAddresses(call: EnableDdw): boolean {
+    const { phb, kernel } = this.#options;
+    if (!kernel.ddw.hasLimitedAddressMode || call.mask === dmaBitMask(64)) return true;
+    call.isLimitedRequired = true;
+    const what = 'limited_dma_window: the mask has fewer than 64 bits';
+    const extensions = phb.ddwExtensions;
+    if (extensions === undefined || extensions.length < 3 || extensions[2] === 0) {
+      // -EINVAL: no such property; -EOVERFLOW: too short; -EPROTO: there, and off.
+      if (extensions !== undefined) {
+        const error = extensions.length < 3 ? -75 : -71;
+        call.device.print(`Limited Address Space for DDW not Supported, err: ${error}`);
+      }
+      this.#fail(call, what, 'ibm,ddw-extensions does not offer limited-address mode');
+      return false;
+    }
+    const token = extensions[0] ?? 0;
+    const address = this.#address(call.device);
+    const [status = 0] = this.#options.rtas.call(token, [...address, 1], 1);
+    if (status !== 0) {
+      call.device.print(
+        `ibm,reset-pe-dma-windows(${token.toString(16)}) for Limited Addr Support: ${cells(address)} returned ${status} `,
+      );
+      this.#fail(call, what, `the bridge refuses limited-address mode: ${status}`);
+      return false;
+    }
+    call.isLimited = true;
+    call.step(what, 'the bridge is in limited-address mode');
+    return true;
+  }
+
+  #removeDefault(
+    call: EnableDdw,
+    applicable: readonly [number, number, number],
+  ): DdwQuery | undefined {
+    const { phb, kernel, rtas, defaultTable } = this.#options;
+    const what = 'enable_ddw: no window is left; can the default window make room?';
+    const fail = (fact: string): undefined => {
+      this.#fail(call, what, fact);
+    };
+    if (!kernel.ddw.removesDefaultWindow) return fail('this kernel does not try');
+    if (defaultTable.inUse > 0) {
+      call.device.print("current IOMMU table in use, can't be replaced.");
+      return fail(`${defaultTable.inUse} of its entries are in use`);
+    }
+    if (this.#isDefaultRemoved) return fail('there is none');
+    if (phb.ddwExtensions === undefined) return fail('no call could bring it back');
+    rtas.call(applicable[2], [phb.dmaWindow.liobn], 1);
+    this.#isDefaultRemoved = true;
+    call.removedDefault = true;
+    const query = this.#query(call.device, applicable[0]);
+    if (query === undefined || query.windowsAvailable === 0) return fail('even so there is none');
+    call.step(what, 'the default window is removed');
+    return query;
+  }
+
+  #plan(call: EnableDdw, query: DdwQuery): WindowPlan | undefined {
+    const { kernel, phb } = this.#options;
+    const pageShift = largestPageShift(query.pageSizes, kernel.ddw.pageShifts);
+    if (pageShift === undefined) {
+      this.#fail(call, 'iommu_get_page_shift', `no usable size in ${hex(query.pageSizes)}`);
+      return undefined;
+    }
+    call.step('iommu_get_page_shift: the largest page on offer', `2^${pageShift} bytes`);
+    const { maxRamShift } = this;
+    const blockShift = orderBase2Big(query.largestBlock << BigInt(pageShift));
+    const isMaskCapped = kernel.ddw.hasLimitedAddressMode;
+    const offered = isMaskCapped ? Math.min(blockShift, bitLength(call.mask)) : blockShift;
+    const hasPmem = kernel.ddw.knowsPersistentMemory && phb.hasPersistentMemory === true;
+    const physBits = kernel.pageSize === 65536 ? MAX_PHYSMEM_BITS_64K : MAX_PHYSMEM_BITS_4K;
+    let windowShift = maxRamShift;
+    if (hasPmem) {
+      if (offered >= physBits) windowShift = physBits;
+      else call.device.print('Skipping ibm,pmemory');
+    }
+    call.step(
+      'ddw_memory_hotplug_max: how large memory can become',
+      `2^${maxRamShift} bytes, from ${
+        kernel.ddw.maxMemoryFrom === 'lrdr-only'
+          ? `ibm,lrdr-capacity alone (${hex(phb.lrdrMaxAddress)})`
+          : 'memory and ibm,lrdr-capacity'
+      }`,
+    );
+    const what = 'enable_ddw: does the largest block hold all memory?';
+    const doesFit = isMaskCapped
+      ? offered >= windowShift
+      : query.largestBlock >= 2n ** BigInt(Math.max(0, windowShift - pageShift));
+    if (!doesFit) {
+      if (!kernel.ddw.hasDynamicWindows) {
+        this.#fail(call, what, `no: 2^${offered} bytes of 2^${windowShift}`);
+        return undefined;
+      }
+      call.step(what, `no: 2^${offered} bytes of 2^${windowShift}; entries will be allocated`);
+      return { pageShift, windowShift: offered, isDirect: false, dynamicOffset: 0n };
+    }
+    call.isDirect =
+      !call.removedDefault || windowShift === physBits || (!hasPmem && windowShift === maxRamShift);
+    let dynamicOffset = call.isDirect ? undefined : 0n;
+    if (call.removedDefault && hasPmem && !call.isDirect && kernel.ddw.hasHybridWindows) {
+      // One window for both: memory mapped for good, persistent memory behind it as needed.
+      if (2n ** BigInt(offered) >= MIN_DDW_VPMEM_DMA_WINDOW + 2n ** BigInt(maxRamShift)) {
+        call.isDirect = true;
+        dynamicOffset = 2n ** BigInt(maxRamShift);
+      }
+      windowShift = offered;
+    }
+    call.step(what, `yes: 2^${offered} bytes for 2^${windowShift}`);
+    return { pageShift, windowShift, isDirect: call.isDirect, dynamicOffset };
+  }
+
+  #create(
+    call: EnableDdw,
+    applicable: readonly [number, number, number],
+    plan: WindowPlan,
+  ): number {
+    const { rtas, memory, tceCalls, phb } = this.#options;
+    const { device } = call;
+    const { pageShift, windowShift } = plan;
+    const token = applicable[1];
+    const args = [...this.#address(device), pageShift, windowShift];
+    const [status = 0, liobn = 0, hi = 0, lo = 0] = this.#callWhileBusy(token, args, 4);
+    device.print(
+      `ibm,create-pe-dma-window(${token.toString(16)}) ${cells(args)} returned ${status} ` +
+        `(liobn = 0x${liobn.toString(16)} starting addr = ${hi.toString(16)} ${lo.toString(16)})`,
+    );
+    const asked = `2^${windowShift} bytes in pages of 2^${pageShift}`;
+    if (status !== 0) {
+      this.#fail(call, `create_ddw: ${asked}`, `RTAS answers ${status}`);
+      return windowShift;
+    }
+    const busOffset = (BigInt(hi) << 32n) | BigInt(lo);
+    const window = { liobn, busOffset, pageShift };
+    call.step(`create_ddw: ${asked}`, `LIOBN ${hex(liobn)} at ${hex(busOffset)}`);
+    if (plan.isDirect && !memory.every((region) => setTceRange(tceCalls, window, region))) {
+      device.print(`failed to map DMA window for ${phb.path ?? 'the bridge'}: -4`);
+      clearTceRange(tceCalls, window, { base: 0, size: 2 ** windowShift });
+      rtas.call(applicable[2], [liobn], 1);
+      this.#fail(call, 'tce_setrange_multi_pSeriesLP: map all memory', 'a hypercall failed');
+      return windowShift;
+    }
+    if (plan.isDirect) {
+      call.step('tce_setrange_multi_pSeriesLP: map all memory', `1:1, once and for all`);
+    }
+    if (call.removedDefault) device.table = undefined;
+    if (plan.dynamicOffset !== undefined) this.#openTable(call, window, plan, plan.dynamicOffset);
+    if (call.removedDefault) {
+      device.print(`Removed default DMA window for ${phb.path ?? 'the bridge'}`);
+    }
+    device.dispatch.dmaOffset = busOffset;
+    this.#existing = { busOffset, windowShift, isDirect: plan.isDirect };
+    return windowShift;
+  }
+
+  // [iommu_table_setparms_common, iommu_init_table]
+  #openTable(
+    call: EnableDdw,
+    window: { liobn: number; busOffset: Ioba; pageShift: number },
+    plan: WindowPlan,
+    dynamicOffset: bigint,
+  ): void {
+    const { phb, tceCalls } = this.#options;
+    const { liobn, pageShift } = window;
+    const busOffset = window.busOffset + dynamicOffset;
+    const size = Number((2n ** BigInt(plan.windowShift) - dynamicOffset) >> BigInt(pageShift));
+    const table = new IommuTable({
+      liobn,
+      busOffset,
+      size,
+      pageShift,
+      ...(phb.mmio32 === undefined ? {} : { reserved: phb.mmio32 }),
+    });
+    tceCalls.free(table, 0, size);
+    call.device.table = table;
+    call.step(
+      'iommu_init_table: allocate in the new window',
+      `${size} entries at ${hex(busOffset)}`,
+    );
+  }
+
+  #query(device: Pick<DdwDevice, 'configAddr' | 'print'>, token: number): DdwQuery | undefined {
+    const { phb, rtas, kernel } = this.#options;
+    const nret = kernel.ddw.hasSixOutputs && phb.ddwExtensions?.[1] === 1 ? 6 : 5;
+    const address = this.#address(device);
+    const rets = rtas.call(token, address, nret) as [number, ...number[]];
+    const cell = (index: number): number => rets[index] ?? 0;
+    const query: DdwQuery =
+      nret === 6
+        ? {
+            windowsAvailable: cell(1),
+            largestBlock: (BigInt(cell(2)) << 32n) | BigInt(cell(3)),
+            pageSizes: cell(4),
+          }
+        : { windowsAvailable: cell(1), largestBlock: BigInt(cell(2)), pageSizes: cell(3) };
+    device.print(
+      `ibm,query-pe-dma-windows(${token.toString(16)}) ${cells(address)} returned ${rets[0]}` +
+        (kernel.ddw.printsQuery ? `, ${describeQuery(query)}` : ''),
+    );
+    return rets[0] === 0 ? query : undefined;
+  }
+
+  // RTAS says -2, or 9900 to 9905, while it works. [linux v6.1 arch/powerpc/kernel/rtas.c rtas_busy_delay]
+  #callWhileBusy(token: number, args: readonly number[], nret: number): number[] {
+    for (let tries = 0; ; tries += 1) {
+      const rets = this.#options.rtas.call(token, args, nret);
+      const status = rets[0] ?? 0;
+      const isBusy = status === -2 || (status >= 9900 && status <= 9905);
+      if (!isBusy || tries >= 1000) return rets;
+    }
+  }
+
+  #fail(call: EnableDdw, what: string, fact: string): 0 {
+    const { phb, rtas, kernel } = this.#options;
+    call.step(what, fact);
+    if (call.removedDefault || call.isLimited) {
+      const token = phb.ddwExtensions?.[0];
+      if (token !== undefined) {
+        const address = this.#address(call.device);
+        const [status = 0] = rtas.call(token, address, 1);
+        if (status !== 0) {
+          call.device.print(
+            `ibm,reset-pe-dma-windows(${token.toString(16)}) ${cells(address)} returned ${status} `,
+          );
+        }
+        call.step('reset_dma_window: bring the default window back', `RTAS answers ${status}`);
+        this.#isDefaultRemoved = false;
+      }
+    }
+    this.#hasFailed = true;
+    call.step('failed_ddw_pdn_list', 'the bridge is not asked again');
+    if (!kernel.ddw.answersDirectAfterFailure) call.isDirect = false;
+    else if (call.isDirect) {
+      call.step(
+        'enable_ddw: the answer',
+        'direct nevertheless: the flag was set before the failure',
+      );
+    }
+    return 0;
+  }
+
+  #setLimit(call: EnableDdw, len: number): void {
+    const { kernel, phb } = this.#options;
+    const { dispatch } = call.device;
+    if (!call.isDirect || kernel.dispatch.busDmaLimit === 'never') return;
+    const hasPmem = kernel.ddw.knowsPersistentMemory && phb.hasPersistentMemory === true;
+    const physBits = kernel.pageSize === 65536 ? MAX_PHYSMEM_BITS_64K : MAX_PHYSMEM_BITS_4K;
+    const isPmemLimited = kernel.ddw.hasHybridWindows ? len !== physBits : len === this.maxRamShift;
+    const isAlways = kernel.dispatch.busDmaLimit === 'whenever-direct';
+    if (!isAlways && !(hasPmem && isPmemLimited)) return;
+    dispatch.busDmaLimit = dispatch.dmaOffset + 2n ** BigInt(this.maxRamShift);
+    call.step(
+      'enable_ddw: bus_dma_limit = dma_offset + 2^max_ram_len',
+      `${hex(dispatch.dmaOffset)} + 2^${this.maxRamShift} = 0x${dispatch.busDmaLimit.toString(16)}`,
+    );
+  }
+
+  #address({ configAddr }: { readonly configAddr: number }): number[] {
+    const { buid } = this.#options.phb;
+    return [configAddr, Number(buid >> 32n), Number(buid & 0xffff_ffffn)];
+  }
+}
+
+/** The variables of one call of `enable_ddw`. */
+class EnableDdw {
+  isDirect = false;
+  isLimitedRequired = false;
+  isLimited = false;
+  removedDefault = false;
+  readonly steps: DecisionStep[] = [];
+
+  constructor(
+    readonly device: DdwDevice,
+    readonly mask: bigint,
+    readonly source: string,
+  ) {}
+
+  step(what: string, fact: string): void {
+    this.steps.push({ what, fact, source: this.source });
+  }
+}
+
+/** [linux v6.1 arch/powerpc/platforms/pseries/iommu.c iommu_get_page_shift] */
+function largestPageShift(pageSizes: number, known: readonly number[]): number | undefined {
+  const offered = RTAS_DDW_PAGE_SIZES.filter(
+    ({ bit, shift }) => (pageSizes & bit) !== 0 && known.includes(shift),
+  );
+  return offered.length === 0 ? undefined : Math.max(...offered.map(({ shift }) => shift));
+}
+
+function describeQuery({ largestBlock, pageSizes, windowsAvailable }: DdwQuery): string {
+  return `lb=${largestBlock.toString(16)} ps=${pageSizes.toString(16)} wn=${windowsAvailable}`;
+}
+
+function cells(values: readonly number[]): string {
+  return values.map((cell) => cell.toString(16)).join(' ');
+}
+
+/** [linux v6.1 include/linux/log2.h order_base_2]: 0 for 0 and 1. */
+function orderBase2(value: number): number {
+  return orderBase2Big(BigInt(value));
+}
+
+function orderBase2Big(value: bigint): number {
+  return value <= 1n ? 0 : bitLength(value - 1n);
+}
+
+function bitLength(value: bigint): number {
+  return value === 0n ? 0 : value.toString(2).length;
 }

@@ -1,8 +1,15 @@
-import { addU64, distanceU64, type Gpa, type HiLo, hi32, lo32 } from '@pinhole/base';
+import { addU64, distanceU64, type Gpa, type HiLo, hi32, joinU64, lo32 } from '@pinhole/base';
 import type { DmaDirection, DmaOps, DmaRange, GuestMemory } from '@pinhole/memory';
+import type { DmaDispatch } from './dma-dispatch.js';
 import type { GuestPages } from './guest-pages.js';
 import { IO_TLB_SEGSIZE, IO_TLB_SIZE } from './params.js';
 import type { Swiotlb } from './swiotlb.js';
+
+/** What a device can reach: `DmaDispatch` is one. */
+export type DmaLimits = Pick<
+  DmaDispatch,
+  'streamingMask' | 'busDmaLimit' | 'dmaCapable' | 'dmaCoherentOk'
+>;
 
 /** Options of {@link createDirectDmaOps}. */
 export interface DirectDmaOptions {
@@ -12,6 +19,12 @@ export interface DirectDmaOptions {
   readonly ranges: readonly DmaRange[];
   /** All buffers bounce through this pool. */
   readonly forceBounce?: Swiotlb;
+  /** Buffers that the device cannot reach bounce through this pool. */
+  readonly bounce?: Swiotlb;
+  /** What the device can reach. Default: everything. */
+  readonly limits?: DmaLimits;
+  /** Told, in the kernel's words, of the first map that the device cannot reach. */
+  readonly onOverflow?: (message: string) => void;
   /**
    * Makes coherent memory visible to the hypervisor, and private again before it is freed.
    * [linux v6.1 kernel/dma/direct.c dma_set_decrypted, dma_set_encrypted]
@@ -32,6 +45,7 @@ class DirectDmaOps implements DmaOps {
   readonly name: string;
   readonly maxMappingSize: number;
   readonly #options: DirectDmaOptions;
+  readonly #hasWarned = new Set<string>();
   readonly #ranges: readonly { cpuStart: Gpa; size: number; dmaStart: HiLo }[];
 
   constructor(options: DirectDmaOptions) {
@@ -47,18 +61,46 @@ class DirectDmaOps implements DmaOps {
 
   map(gpa: Gpa, length: number, direction: DmaDirection, out: HiLo): boolean {
     const { forceBounce } = this.#options;
-    if (forceBounce === undefined) return this.#toBus(gpa, length, out);
-    const bounce = forceBounce.map(gpa, length, this.#options.cpu());
-    if (bounce < 0) return false;
-    if (this.#toBus(bounce, length, out)) return true;
-    forceBounce.unmap(bounce, length, direction);
+    if (forceBounce !== undefined) return this.#bounce(forceBounce, gpa, length, direction, out);
+    const { bounce, limits } = this.#options;
+    const isOnBus = this.#toBus(gpa, length, out);
+    if (isOnBus && limits?.dmaCapable(joinU64(out.hi, out.lo), length) !== false) return true;
+    if (bounce !== undefined) return this.#bounce(bounce, gpa, length, direction, out);
+    this.#warnOverflow(isOnBus ? out : { hi: 0xffff_ffff, lo: 0xffff_ffff }, length);
     return false;
   }
 
+  // [linux v6.1 kernel/dma/swiotlb.c swiotlb_map]
+  #bounce(pool: Swiotlb, gpa: Gpa, length: number, direction: DmaDirection, out: HiLo): boolean {
+    const slot = pool.map(gpa, length, this.#options.cpu());
+    if (slot < 0) return false;
+    const isOnBus = this.#toBus(slot, length, out);
+    if (isOnBus && this.#options.limits?.dmaCapable(joinU64(out.hi, out.lo), length) !== false) {
+      return true;
+    }
+    pool.unmap(slot, length, direction);
+    this.#warnOverflow(isOnBus ? out : { hi: 0xffff_ffff, lo: 0xffff_ffff }, length, 'swiotlb');
+    return false;
+  }
+
+  // Once a place in the kernel: dev_WARN_ONCE.
+  #warnOverflow(address: HiLo, length: number, from: 'direct' | 'swiotlb' = 'direct'): void {
+    if (this.#hasWarned.has(from)) return;
+    this.#hasWarned.add(from);
+    const { limits, onOverflow } = this.#options;
+    const hex = (value: bigint): string => value.toString(16);
+    const at = `0x${hex(joinU64(address.hi, address.lo)).padStart(16, '0')}`;
+    const mask = hex(limits?.streamingMask ?? 2n ** 64n - 1n);
+    const limit = hex(limits?.busDmaLimit ?? 0n);
+    onOverflow?.(
+      `${from === 'direct' ? 'DMA' : 'swiotlb'} addr ${at}+${length} overflow (mask ${mask}, bus limit ${limit}).`,
+    );
+  }
+
   unmap(hi: number, lo: number, length: number, direction: DmaDirection): void {
-    const { forceBounce } = this.#options;
+    const pool = this.#options.forceBounce ?? this.#options.bounce;
     const gpa = this.#toPhysical(hi, lo);
-    if (gpa !== undefined && forceBounce?.contains(gpa)) forceBounce.unmap(gpa, length, direction);
+    if (gpa !== undefined && pool?.contains(gpa)) pool.unmap(gpa, length, direction);
   }
 
   allocCoherent(length: number, out: HiLo): Gpa | undefined {
@@ -66,7 +108,9 @@ class DirectDmaOps implements DmaOps {
     const bytes = this.#wholePages(length);
     const gpa = pages.allocPages(bytes);
     if (gpa === undefined) return undefined;
-    if (!this.#toBus(gpa, bytes, out)) {
+    const { limits } = this.#options;
+    const isOnBus = this.#toBus(gpa, bytes, out);
+    if (!isOnBus || limits?.dmaCoherentOk(joinU64(out.hi, out.lo), bytes) === false) {
       pages.freePages(gpa, bytes);
       return undefined;
     }

@@ -1,13 +1,15 @@
 export type { QueueLimits } from './block-layer.js';
 export { splitTransfer } from './block-layer.js';
-export type { DdwResult, DynamicDmaWindowsOptions, PhbDescription } from './ddw.js';
+export type { DdwDevice, DdwResult, DynamicDmaWindowsOptions } from './ddw.js';
 export { DynamicDmaWindows } from './ddw.js';
 export type { DecisionStep } from './decision-step.js';
 export { formatStep } from './decision-step.js';
-export type { DirectDmaOptions } from './dma-direct.js';
+export type { DirectDmaOptions, DmaLimits } from './dma-direct.js';
 export { createDirectDmaOps } from './dma-direct.js';
 export type { DmaDispatchOptions } from './dma-dispatch.js';
 export { DmaDispatch, dmaBitMask } from './dma-dispatch.js';
+export type { DispatchedDmaOptions } from './dma-dispatched.js';
+export { createDispatchedDmaOps } from './dma-dispatched.js';
 export type { IommuDmaOptions, IommuMapping } from './dma-iommu.js';
 export {
   createIommuDmaOps,
@@ -20,6 +22,8 @@ export type { GuestPagesOptions, GuestRun } from './guest-pages.js';
 export { GuestPages } from './guest-pages.js';
 export type { IommuAllocOptions, IommuTableOptions } from './iommu-table.js';
 export { IommuTable } from './iommu-table.js';
+export type { KernelCommandLine, SwiotlbParameter } from './kernel-command-line.js';
+export { parseKernelCommandLine } from './kernel-command-line.js';
 export type {
   AllocatorProfile,
   DdwProfile,
@@ -37,11 +41,12 @@ export {
   KERNEL_PROFILES,
   kernelProfileForRelease,
 } from './kernel-profiles/index.js';
-export type { DeviceDma, PseriesDmaOptions } from './pseries-dma.js';
-export { PseriesDma } from './pseries-dma.js';
+export type { PhbDescription } from './phb-description.js';
+export type { DeviceDma, ProbeRequest, PseriesDmaOptions } from './pseries-dma.js';
+export { PseriesDma, VIRTIO_PCI_MASKS } from './pseries-dma.js';
 export { Rtas } from './rtas.js';
 export type { SwiotlbOptions } from './swiotlb.js';
-export { Swiotlb } from './swiotlb.js';
+export { Swiotlb, swiotlbPool } from './swiotlb.js';
 export type { TceCallsOptions, TceWindow } from './tce-calls.js';
 export { TceCalls } from './tce-calls.js';
 export type { BlkOutcome, ProbeResult, VirtioBlkDriverOptions } from './virtio-blk-driver.js';

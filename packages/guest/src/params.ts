@@ -11,6 +11,12 @@ export const IOMMU_LARGE_ALLOC = 15;
 /** Entries of one H_PUT_TCE_INDIRECT or H_STUFF_TCE. [linux v6.1 arch/powerpc/platforms/pseries/iommu.c] */
 export const TCE_CALL_MAX = 512;
 
+/** Physical address bits of a kernel with 64 KiB or 4 KiB pages. [linux v6.12 arch/powerpc/include/asm/book3s/64/hash-64k.h H_MAX_PHYSMEM_BITS] */
+export const MAX_PHYSMEM_BITS_64K = 51;
+export const MAX_PHYSMEM_BITS_4K = 46;
+/** What must be left for persistent memory in a split window. [linux v6.12 arch/powerpc/include/asm/iommu.h MIN_DDW_VPMEM_DMA_WINDOW] */
+export const MIN_DDW_VPMEM_DMA_WINDOW: bigint = 2n ** 31n;
+
 /** log2 of a bounce slot in bytes. [linux v6.1 include/linux/swiotlb.h IO_TLB_SHIFT] */
 export const IO_TLB_SHIFT = 11;
 export const IO_TLB_SIZE = 2048;

@@ -165,6 +165,20 @@ export class Swiotlb {
   }
 }
 
+/**
+ * How large the pool becomes, in how many areas: each area holds a whole segment, and a pool cut
+ * into areas has a power of two of slots.
+ * [linux v6.1 kernel/dma/swiotlb.c swiotlb_adjust_nareas, round_up_default_nslabs]
+ */
+export function swiotlbPool(
+  parameter: { readonly bytes: number; readonly areas?: number },
+  cpus: number,
+): { readonly bytes: number; readonly areas: number } {
+  const areas = 2 ** Math.ceil(Math.log2(parameter.areas ?? cpus));
+  const slots = Math.max(parameter.bytes / IO_TLB_SIZE, IO_TLB_SEGSIZE * areas);
+  return { bytes: 2 ** Math.ceil(Math.log2(slots)) * IO_TLB_SIZE, areas };
+}
+
 function slotsFor(length: number): number {
   return Math.max(1, Math.ceil(length / IO_TLB_SIZE));
 }

@@ -3,6 +3,7 @@ import {
   createPhysicalDmaOps,
   findKernelProfile,
   findPolicy,
+  formatStep,
   type KernelProfile,
   probeVirtioBlk,
   type VirtioDmaPolicy,
@@ -146,7 +147,7 @@ class ScenarioRun {
       decision: {
         ...this.#decision,
         device: blk.spaceBecause,
-        steps: platform.dma.steps,
+        steps: platform.dma.steps.map(formatStep),
       },
       warnings: this.#warnings,
       deviceErrors: blk.core.errors,

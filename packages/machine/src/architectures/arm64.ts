@@ -53,10 +53,11 @@ function buildArm64(options: PlatformOptions): Platform {
     because: hasBusOffset
       ? 'dma-direct: physical addresses moved as dma-ranges says'
       : 'dma-direct: bus addresses are physical addresses',
-    steps: ranges.map(
-      ({ cpuStart, dmaStart, size }) =>
-        `dma-ranges: memory at 0x${cpuStart.toString(16)} is at 0x${dmaStart.toString(16)} on the bus, 0x${size.toString(16)} bytes`,
-    ),
+    steps: ranges.map(({ cpuStart, dmaStart, size }) => ({
+      what: 'dma-ranges',
+      fact: `memory at 0x${cpuStart.toString(16)} is at 0x${dmaStart.toString(16)} on the bus, 0x${size.toString(16)} bytes`,
+      source: '[linux v6.1 kernel/dma/direct.c, drivers/of/device.c of_dma_configure_id]',
+    })),
   };
   const onBus = ranges.reduce((sum, { size }) => sum + size, 0);
   return {
