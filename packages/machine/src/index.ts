@@ -23,7 +23,7 @@ export type {
   Difference,
   Explanation,
   ExplanationStep,
-  Finding,
+  Finding as ExplainFinding,
   Fix,
   PathId,
   Reach,
@@ -34,13 +34,23 @@ export type { HcallAnswer } from './hcall-session.js';
 export { HcallSession, MAX_HCALL_LINE } from './hcall-session.js';
 export type { Outcome } from './outcome.js';
 export { OUTCOMES } from './outcome.js';
+export { ConsoleDigest } from './replay/console-digest.js';
+export type { Finding as ReplayFinding, FindingCode, Severity } from './replay/findings.js';
+export { FINDINGS } from './replay/findings.js';
+export type { GuestMismatch, GuestReplayResult } from './replay/guest-replay.js';
 export type {
   HypervisorReplayOptions,
   HypervisorReplayResult,
   ReplayMismatch,
 } from './replay/hypervisor-replay.js';
 export { HypervisorReplay } from './replay/hypervisor-replay.js';
+export type { Inference } from './replay/inference.js';
+export { inferRun } from './replay/inference.js';
+export type { RunReplayOptions } from './replay/run-replay.js';
 export { RunReplay } from './replay/run-replay.js';
+export type { ReplayReport } from './replay/run-report.js';
+export { reportRun } from './replay/run-report.js';
+export type { RunFacts } from './replay/run-scout.js';
 export { RunScout } from './replay/run-scout.js';
 export type { RunReport } from './report.js';
 export type { RunOptions } from './run.js';

@@ -98,7 +98,7 @@ export class GuestModel {
 
   /** The hypercalls of a mapping, had the allocator given it this entry. */
   buildCalls(operation: GuestOperation, window: GuestWindow, entry: number): TceCall[] {
-    const { npages } = this.#request(operation, window);
+    const { npages } = this.request(operation, window);
     const { gpa = 0, direction } = operation;
     this.#calls.build(window, entry, npages, gpa, direction);
     return this.#recorder.take();
@@ -143,7 +143,7 @@ export class GuestModel {
   #map(operation: GuestOperation, window: GuestWindow): OperationPlan {
     const table = this.tables.get(window.liobn);
     if (table === undefined) return NOTHING;
-    const { npages, alignOrder } = this.#request(operation, window);
+    const { npages, alignOrder } = this.request(operation, window);
     const hasFailed = operation.dmaAddr === DMA_MAPPING_ERROR;
     const entry = hasFailed ? -1 : entryOf(window, operation.dmaAddr);
     const steps: Step[] = [{ kind: 'alloc', operation, table, npages, alignOrder, entry }];
@@ -182,7 +182,8 @@ export class GuestModel {
     return { ...NOTHING, steps, entries };
   }
 
-  #request(
+  /** What an operation asks of the allocator. */
+  request(
     { kind, gpa, size }: GuestOperation,
     { pageShift }: GuestWindow,
   ): { npages: number; alignOrder: number } {

@@ -1,9 +1,16 @@
 /** A recorded run, replayed: QEMU's log and the guest's trace against the model, joined. */
 import type { TraceEvent } from '@pinhole/base';
+import {
+  type ExhaustionForecast,
+  FORECAST_SAMPLE,
+  forecastExhaustion,
+  type MappingRequest,
+} from './forecast.js';
 import { type DeviceRoute, GuestModel, type GuestWindow } from './guest-model.js';
 import { type GuestOperation, GuestOperationReader } from './guest-operations.js';
-import { GuestReplay, type GuestReplayResult } from './guest-replay.js';
+import { type Entries, GuestReplay, type GuestReplayResult } from './guest-replay.js';
 import { HypervisorReplay, type HypervisorReplayResult } from './hypervisor-replay.js';
+import type { Inference } from './inference.js';
 import { assumedWindow, type Boot, liobnOf, type RunFacts, routeFrom } from './run-scout.js';
 import { type LoggedCall, loggedCall } from './tce-call.js';
 import { TceLedger } from './tce-ledger.js';
@@ -11,10 +18,7 @@ import { TceLedger } from './tce-ledger.js';
 /** Options of {@link RunReplay}. */
 export interface RunReplayOptions {
   readonly facts: RunFacts;
-  /** Bytes of a guest page. */
-  readonly pageSize: number;
-  /** Of the kernel: a window that could not be created leaves unmaps without effect. */
-  readonly isNeverUnmappedAfterLoss: boolean;
+  readonly inference: Inference;
   /** As the machine had it, where the log does not tell. */
   readonly dmaWindowSize?: number;
   readonly pageSizes?: bigint;
@@ -45,19 +49,26 @@ export class RunReplay {
   readonly #held: Held[] = [];
   readonly #base: number;
   readonly #begins: ReadonlyMap<number, number>;
+  readonly #leaked: MappingRequest[] = [];
+  readonly #leaksAfterLoss: boolean;
+  #leakedMappings = 0;
+  #lastLeak: Entries | undefined;
+  #firstFailure: FirstFailure | undefined;
   #calls = 0;
+  #requests = 0;
   #hasAllQemu = false;
   #hasAllGuest = false;
 
   constructor(options: RunReplayOptions) {
-    const { facts, dmaWindowSize, pageSizes, keep = 10 } = options;
+    const { facts, inference, dmaWindowSize, pageSizes, keep = 10 } = options;
     this.#hypervisor = new HypervisorReplay({
       keep,
       ...(dmaWindowSize === undefined ? {} : { dmaWindowSize }),
       ...(pageSizes === undefined ? {} : { pageSizes }),
     });
     const { guest, alignment } = facts;
-    const boot = facts.boots[alignment?.boot ?? facts.boots.length - 1];
+    const { boot } = inference;
+    this.#leaksAfterLoss = inference.leaksAfterLoss;
     this.#base = alignment?.base ?? facts.calls;
     this.#begins = new Map(boot?.windows.map(({ liobn, endCall }) => [liobn, endCall]));
     if (guest === undefined) {
@@ -65,9 +76,9 @@ export class RunReplay {
       return;
     }
     this.#model = new GuestModel({
-      pageSize: options.pageSize,
+      pageSize: inference.guestPageSize,
       windows: windowsOf(facts, boot, dmaWindowSize),
-      routeOf: (device) => routeIn(facts, boot, device, options.isNeverUnmappedAfterLoss),
+      routeOf: (device) => routeIn(facts, device, inference.leaksAfterLoss),
       usePutIndirect: alignment?.usePutIndirect ?? true,
       useStuff: boot?.windows.every(({ isStuffed }) => isStuffed) ?? true,
     });
@@ -76,9 +87,9 @@ export class RunReplay {
       hasCallEvents: guest.hasCallEvents,
       keep,
       listener: {
-        happened: (call, operation) => this.#happened(call, operation),
+        happened: (call, operation, entries) => this.#happened(call, operation, entries),
         givenUp: (operation, entries) => this.ledger.givenUp(operation, entries),
-        failed: (operation, npages) => this.ledger.failedMap(operation, npages),
+        failed: (operation, npages) => this.#failed(operation, npages),
       },
     });
     this.#guest = replay;
@@ -86,6 +97,11 @@ export class RunReplay {
       hasDmaEvents: guest.hasDmaEvents,
       onOperation: (operation) => replay.operation(operation),
     });
+  }
+
+  /** The first mapping that found no room, and how many entries were free then. */
+  get firstFailure(): FirstFailure | undefined {
+    return this.#firstFailure;
   }
 
   /** Which file it needs more of; undefined: none. */
@@ -106,6 +122,7 @@ export class RunReplay {
       (liobn) => this.#pageShifts.get(liobn) ?? DEFAULT_PAGE_SHIFT,
     );
     if (call === undefined) {
+      if (event.name === 'virtqueue_pop' && this.#calls >= this.#base) this.#requests += 1;
       if (this.#held.length === 0) this.ledger.event(event, line);
       else this.#held.push({ event, line, isCall: false });
       return;
@@ -140,15 +157,79 @@ export class RunReplay {
     return { hypervisor: this.#hypervisor.end(), guest: this.#guest?.result() };
   }
 
+  /** How long the window lasts if nothing is ever given back, as in this trace. */
+  forecast(): ExhaustionForecast | undefined {
+    const { window } = this.#lastLeak ?? {};
+    const table = window === undefined ? undefined : this.#model?.tables.get(window.liobn);
+    if (table === undefined) return undefined;
+    const perRequest = this.#requests === 0 ? undefined : this.#leakedMappings / this.#requests;
+    return forecastExhaustion(table, this.#leaked, perRequest);
+  }
+
+  /** The windows that the guest allocates from, and how full they are. */
+  windows(): WindowUse[] {
+    return [...(this.#model?.tables.values() ?? [])].map((table) => {
+      const { liobn, busOffset, size, pageShift } = table;
+      return { liobn, busOffset, size, pageShift, ...this.ledger.usage(liobn) };
+    });
+  }
+
   // The hypercall at the head of what is held happened: what the log has up to the next one, too.
-  #happened(call: LoggedCall, operation: GuestOperation | undefined): void {
+  #happened(
+    call: LoggedCall,
+    operation: GuestOperation | undefined,
+    entries: Entries | undefined,
+  ): void {
     this.#held.shift();
     this.ledger.call(call, operation);
+    if (operation !== undefined && entries !== undefined) this.#noteLeak(operation, entries, call);
     while (this.#held[0]?.isCall === false) {
       const { event, line } = this.#held.shift() as Held;
       this.ledger.event(event, line);
     }
   }
+
+  #failed(operation: GuestOperation, npages: number): void {
+    this.ledger.failedMap(operation, npages);
+    if (this.#firstFailure !== undefined) return;
+    const table = this.#model?.tables.get(liobnOf(operation.device));
+    if (table === undefined) return;
+    const { alignOrder } = (this.#model as GuestModel).request(operation, table);
+    // Entry 0 is not for use.
+    const free = table.size - table.inUse - (table.busOffset === 0n ? 1 : 0);
+    const request = { npages, alignOrder, cpu: operation.cpu };
+    this.#firstFailure = { window: table, request, free };
+  }
+
+  // A mapping that its kernel will never take down.
+  #noteLeak(operation: GuestOperation, entries: Entries, call: LoggedCall): void {
+    const { window, entry, npages } = entries;
+    const isFirst = call.ioba === window.busOffset + (BigInt(entry) << BigInt(window.pageShift));
+    if (operation.kind !== 'map' || !isFirst || !this.#leaksAfterLoss) return;
+    const { alignOrder } = (this.#model as GuestModel).request(operation, window);
+    this.#lastLeak = entries;
+    this.#leaked[this.#leakedMappings % FORECAST_SAMPLE] = {
+      npages,
+      alignOrder,
+      cpu: operation.cpu,
+    };
+    this.#leakedMappings += 1;
+  }
+}
+
+/** A mapping that found no room. */
+export interface FirstFailure {
+  readonly window: GuestWindow;
+  readonly request: MappingRequest;
+  /** Entries. */
+  readonly free: number;
+}
+
+/** A window and how much of it is in use. */
+export interface WindowUse extends GuestWindow {
+  /** TCEs at the end, and at most at one time. */
+  readonly live: number;
+  readonly peak: number;
 }
 
 /** An event of the log that waits for a hypercall before it, or is one. */
@@ -180,13 +261,6 @@ function windowsOf(
   return [...windows.values()];
 }
 
-function routeIn(
-  { guest }: RunFacts,
-  boot: Boot | undefined,
-  device: string,
-  isNeverUnmappedAfterLoss: boolean,
-): DeviceRoute {
-  const route = routeFrom(guest?.devices.get(device), liobnOf(device));
-  const isLost = boot !== undefined && boot.queries.length > 0 && boot.created.length === 0;
-  return { ...route, isNeverUnmapped: isLost && isNeverUnmappedAfterLoss };
+function routeIn({ guest }: RunFacts, device: string, isNeverUnmapped: boolean): DeviceRoute {
+  return { ...routeFrom(guest?.devices.get(device), liobnOf(device)), isNeverUnmapped };
 }

@@ -86,6 +86,12 @@ export interface RunFacts {
   readonly calls: number;
   /** Undefined: the guest's trace has no hypercall that could be looked for. */
   readonly alignment: Alignment | undefined;
+  /**
+   * Addresses in the second window that the guest's trace begins with, and how many of them a
+   * device accessed. They tell whether the files belong together where no hypercalls do.
+   */
+  readonly accesses: { readonly lookedFor: number; readonly found: number };
+  readonly translations: number;
 }
 
 interface Candidate {
@@ -108,6 +114,9 @@ export class RunScout {
   #candidates: Candidate[] | undefined;
   #recent: string[] = [];
   #calls = 0;
+  #addresses: Set<bigint> | undefined;
+  #lookedFor = 0;
+  #translations = 0;
 
   /** The guest's trace has told enough. */
   get hasSeenEnough(): boolean {
@@ -123,6 +132,7 @@ export class RunScout {
     const { name, args } = event;
     if (name === 'spapr_iommu_ddw_query') this.#boot.queries.push(line);
     else if (name === 'spapr_iommu_ddw_create') this.#create(args, line);
+    else if (name === 'spapr_iommu_xlate') this.#access(args);
     const call = loggedCall(event, line, (liobn) => this.#pageShifts.get(liobn) ?? 12);
     if (call === undefined) return;
     this.#calls += 1;
@@ -138,7 +148,22 @@ export class RunScout {
       boots: this.#boots,
       calls: this.#calls,
       alignment: this.#alignment(),
+      accesses: {
+        lookedFor: this.#lookedFor,
+        found: this.#lookedFor - (this.#addresses?.size ?? this.#lookedFor),
+      },
+      translations: this.#translations,
     };
+  }
+
+  // QEMU logs the exact address of a buffer's first access, from the start of the window.
+  #access({ ioba }: TraceEvent['args']): void {
+    this.#translations += 1;
+    if (this.#addresses === undefined) {
+      this.#addresses = this.#guest.directAddresses;
+      this.#lookedFor = this.#addresses.size;
+    }
+    if (this.#addresses.size > 0) this.#addresses.delete(ioba as bigint);
   }
 
   get #boot(): Boot {
@@ -224,15 +249,16 @@ export class RunScout {
     if (longest === 0) return;
     this.#recent.push(callKey(call));
     if (this.#recent.length > longest) this.#recent.shift();
+    const boot = this.#boots.length - 1;
     for (const candidate of this.#candidates) {
       const { keys, best } = candidate;
       const start = this.#recent.length - keys.length;
-      if (start < 0) continue;
+      // Nothing in the same boot is better than all of them.
+      if (start < 0 || (best.score === keys.length && best.boot === boot)) continue;
       let score = 0;
       for (let i = 0; i < keys.length; i += 1) {
         if (isSame(keys[i] as string, this.#recent[start + i] as string)) score += 1;
       }
-      const boot = this.#boots.length - 1;
       if (score > best.score || (score === best.score && boot > best.boot)) {
         candidate.best = { score, base: this.#calls - keys.length, boot };
       }
@@ -278,6 +304,7 @@ class GuestScout {
   readonly #devices = new Map<string, { direct: Map<bigint, number>; other: number }>();
   readonly #cpus = new Set<number>();
   #events: { event: TraceEvent; line: number }[] = [];
+  readonly #direct: bigint[] = [];
   #seen = 0;
   #hasDma = false;
   #hasCalls = false;
@@ -299,6 +326,11 @@ class GuestScout {
     if (name === 'tracing_mark_write') this.#release ??= releaseIn(String(args.message));
     if (this.#cpus.size < 4096) this.#cpus.add(Number(args.cpu ?? 0));
     if (this.#events.length < 16 * KEYS) this.#events.push({ event, line });
+  }
+
+  /** The first addresses at physical address + offset, without the offset. */
+  get directAddresses(): Set<bigint> {
+    return new Set(this.#direct);
   }
 
   facts(): GuestFacts | undefined {
@@ -338,6 +370,7 @@ class GuestScout {
     const offset = dma_addr - phys_addr;
     // A second window begins above all memory; without an IOMMU there is no offset.
     if (offset >= 2n ** 32n || offset === 0n) {
+      if (offset > 0n && this.#direct.length < KEYS) this.#direct.push(phys_addr);
       if (known.direct.size < 16) known.direct.set(offset, (known.direct.get(offset) ?? 0) + 1);
     } else known.other += 1;
   }

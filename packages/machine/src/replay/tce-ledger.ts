@@ -54,6 +54,8 @@ export class TceLedger {
   readonly tallies: Record<TallyName, Tally> = Object.fromEntries(
     TALLIES.map((name) => [name, { count: 0, tces: 0, first: undefined }]),
   ) as Record<TallyName, Tally>;
+  /** Unmappings that cleared their TCEs. */
+  unmapsWithCall = 0;
   readonly #windows = new Map<number, Window>();
 
   /** Entries in use now, and at most at one time. */
@@ -84,6 +86,7 @@ export class TceLedger {
     const window = this.#window(call.liobn);
     const first = Number(call.ioba >> BigInt(window.pageShift));
     if (!isMapping(call)) {
+      if (operation?.kind === 'unmap') this.unmapsWithCall += 1;
       if (call.tce === 0n)
         for (let i = 0; i < call.npages; i += 1) window.entries.delete(first + i);
       return;

@@ -1,0 +1,96 @@
+/** What a replay takes for granted about the run, and how it knows. */
+import {
+  DmaDispatch,
+  findKernelProfile,
+  type KernelProfile,
+  kernelProfileForRelease,
+} from '@pinhole/guest';
+import type { ConsoleDigest } from './console-digest.js';
+import type { Boot, GuestFacts, RunFacts } from './run-scout.js';
+
+/** The second window of the boot that the guest's trace is of. */
+export type DdwState = 'created' | 'lost' | 'not asked for' | 'unknown';
+
+/** What is known of a run. */
+export interface Inference {
+  readonly kernel: KernelProfile;
+  /** Where that comes from: an option, the console, a mark in the trace, the trace's events. */
+  readonly kernelFrom: string;
+  /** `uname -r`, if a file has it. */
+  readonly release: string | undefined;
+  readonly guestPageSize: number;
+  readonly ddw: DdwState;
+  /**
+   * What a window that was lost leaves behind in this kernel: maps through the window, and unmaps
+   * that it takes for direct ones.
+   */
+  readonly leaksAfterLoss: boolean;
+  readonly cpus: number | undefined;
+  readonly boot: Boot | undefined;
+}
+
+/** Puts together what the files say. */
+export function inferRun(
+  facts: RunFacts,
+  console: ConsoleDigest,
+  kernelId: string | undefined,
+): Inference {
+  const { guest, alignment } = facts;
+  const boot = facts.boots[alignment?.boot ?? facts.boots.length - 1];
+  const { kernel, kernelFrom, release } = inferKernel(guest, console, kernelId);
+  const ddw = inferDdw(boot);
+  return {
+    kernel,
+    kernelFrom,
+    release,
+    guestPageSize: console.pageSize ?? alignment?.pageSize ?? kernel.pageSize,
+    ddw,
+    leaksAfterLoss: ddw === 'lost' && leaksAfterLoss(kernel),
+    cpus: console.cpus ?? guest?.cpus,
+    boot,
+  };
+}
+
+function inferKernel(
+  guest: GuestFacts | undefined,
+  console: ConsoleDigest,
+  kernelId: string | undefined,
+): { kernel: KernelProfile; kernelFrom: string; release: string | undefined } {
+  const release = console.release ?? guest?.release;
+  const given = kernelId === undefined ? undefined : findKernelProfile(kernelId);
+  if (given !== undefined) return { kernel: given, kernelFrom: '--kernel', release };
+  const known = release === undefined ? undefined : kernelProfileForRelease(release);
+  if (known !== undefined) {
+    const file = console.release === undefined ? "a mark in the guest's trace" : 'the console';
+    return { kernel: known, kernelFrom: `${file}: ${release}`, release };
+  }
+  if (guest === undefined) return fallback('linux-6.12', "nothing: there is no guest's trace");
+  if (guest.hasMapPhys) return fallback('linux-7.2', 'dma_map_phys: 7.0 or later');
+  if (guest.hasDmaEvents) return fallback('linux-6.12', 'dma_map_page: 6.12 to 6.19');
+  return fallback('linux-6.1', 'no dma_* events: before 6.12');
+}
+
+function fallback(
+  id: string,
+  kernelFrom: string,
+): { kernel: KernelProfile; kernelFrom: string; release: undefined } {
+  return { kernel: findKernelProfile(id) as KernelProfile, kernelFrom, release: undefined };
+}
+
+// A query is a kernel that wants a window; QEMU logs a creation only when it worked.
+function inferDdw(boot: Boot | undefined): DdwState {
+  if (boot === undefined) return 'unknown';
+  if (boot.created.length > 0) return 'created';
+  return boot.queries.length > 0 ? 'lost' : 'not asked for';
+}
+
+/**
+ * Whether creating a window without success leaves the device with a limit and no offset: memory's
+ * maximum is 0 then, and the limit 0 + 2^0. [linux v6.1 enable_ddw] and the dispatch of the profile.
+ */
+function leaksAfterLoss({ dispatch: rule, ddw }: KernelProfile): boolean {
+  if (rule.busDmaLimit !== 'whenever-direct' || !ddw.answersDirectAfterFailure) return false;
+  const dispatch = new DmaDispatch({ rule, endOfMemory: 2 ** 31 });
+  dispatch.busDmaLimit = 1n;
+  return dispatch.leaksMappings;
+}
