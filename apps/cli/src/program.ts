@@ -3,6 +3,7 @@ import { scenarioJsonSchema } from '@pinhole/machine';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { compare } from './compare.js';
 import { conformHcalls } from './conform-hcalls.js';
+import { explain } from './explain.js';
 import { hcall } from './hcall.js';
 import { list } from './list.js';
 import { replay } from './replay.js';
@@ -88,9 +89,32 @@ export function createProgram(): Command {
     .addOption(formatOption())
     .action(list);
   program
+    .command('explain')
+    .description('how each virtio device of a machine reaches memory: path, steps, cost, the fix')
+    .argument('[scenario]', 'a scenario file, or a built-in one')
+    .option('--qemu <command line>', 'a QEMU command line, in quotes')
+    .option('--dtb <file>', 'a flattened device tree; may be gzipped')
+    .option('--console <file>', "a guest's console log (dmesg); may be gzipped")
+    .addOption(
+      new Option('--kernel <id>', "the guest's kernel; twice compares (default: linux-6.12)")
+        .argParser(collect)
+        .default([], 'none'),
+    )
+    .addOption(formatOption())
+    .addOption(setOption())
+    .action(explain);
+  program
     .command('replay')
-    .description("check a QEMU log's TCE hypercalls and translations against the model")
+    .description(
+      'check the logs of a real run against the model, and say what is wrong with the run',
+    )
     .requiredOption('--qemu-trace <file>', "a log of -trace 'spapr_iommu_*'; may be gzipped")
+    .option(
+      '--guest-trace <file>',
+      "the guest's ftrace (dma:*, powerpc:hcall_*) or trace-cmd report -l; may be gzipped",
+    )
+    .option('--console <file>', "the guest's console or dmesg; may be gzipped")
+    .option('--kernel <id>', "the guest's kernel, such as linux-6.12 (default: what the files say)")
     .addOption(formatOption())
     .addOption(setOption())
     .action(replay);

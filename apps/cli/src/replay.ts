@@ -1,147 +1,229 @@
-import { closeSync, createReadStream, readSync } from 'node:fs';
-import { pipeline } from 'node:stream/promises';
-import { createGunzip } from 'node:zlib';
 import { parseSize } from '@pinhole/base';
-import { HypervisorReplay, type HypervisorReplayResult } from '@pinhole/machine';
-import { createQemuLogReader, type ReadProblem, type ReadSummary } from '@pinhole/trace';
+import { KERNEL_PROFILES } from '@pinhole/guest';
+import {
+  ConsoleDigest,
+  type Inference,
+  inferRun,
+  type RunFacts,
+  RunReplay,
+  RunScout,
+  reportRun,
+} from '@pinhole/machine';
+import {
+  createConsoleReader,
+  createFtraceReader,
+  createQemuLogReader,
+  createTraceCmdReader,
+  type LogReader,
+  type ReaderOptions,
+  type ReadProblem,
+} from '@pinhole/trace';
 import { EXIT, InputError, interrupt } from './exit.js';
-import { openToRead } from './files.js';
+import { checkFormat, InputFile } from './replay-inputs.js';
+import { type FileReport, isClean, type ReplayOutcome, toJson, toText } from './replay-text.js';
 import { Progress } from './terminal.js';
 
 /** Options of `pinhole replay`. */
 export interface ReplayOptions {
   readonly qemuTrace: string;
+  readonly guestTrace?: string;
+  readonly console?: string;
+  readonly kernel?: string;
   readonly format: 'table' | 'json';
   readonly set: readonly string[];
 }
 
 /** How many problems of a log are shown; all are counted. */
 const KEEP_PROBLEMS = 10;
+/** Less of what the guest's trace begins with in QEMU's log: they are not of one run. */
+const MIN_MATCH = 0.5;
 
-/** `pinhole replay`: a QEMU log against the model. */
+/** `pinhole replay`: the logs of a real run against the model. */
 export async function replay(options: ReplayOptions): Promise<void> {
-  const path = options.qemuTrace;
-  const model = new HypervisorReplay(machineOf(options.set));
-  const problems: ReadProblem[] = [];
-  const reader = createQemuLogReader({
-    onEvent: (event, line) => model.event(event, line),
-    onProblem: (problem) => {
-      if (problem.kind !== 'unknown-event' && problems.length < KEEP_PROBLEMS)
-        problems.push(problem);
-    },
-  });
-  const cutShort = await feed(path, (chunk) => reader.push(chunk));
-  const summary = reader.end();
-  const result = model.end();
-  if (summary.events === 0 && !interrupt.isRequested) {
+  const machine = machineOf(options.set);
+  checkKernel(options.kernel);
+  const progress = new Progress();
+  const qemu = new InputFile(options.qemuTrace, "QEMU's log of trace events");
+  await checkFormat(qemu, '--qemu-trace', ['qemu-log', 'console']);
+  const guest = await openGuest(options.guestTrace);
+  const digest = await readConsole(options.console);
+  const facts = await scout(qemu, guest, progress);
+  const inference = inferRun(facts, digest, options.kernel);
+  if (guest !== undefined) checkSameRun(facts, inference, digest, qemu, guest);
+  const run = new RunReplay({ facts, inference, ...machine });
+  const outcome = await feed(run, qemu, guest, progress);
+  progress.clear();
+  const result: ReplayOutcome = {
+    ...outcome,
+    report: reportRun({ facts, inference, console: digest, replay: run }),
+  };
+  process.stdout.write(options.format === 'json' ? toJson(result) : toText(result));
+  if (!isClean(result)) process.exitCode = EXIT.FAILED;
+}
+
+interface GuestInput {
+  readonly file: InputFile;
+  readonly createReader: (options: ReaderOptions) => LogReader;
+}
+
+async function openGuest(path: string | undefined): Promise<GuestInput | undefined> {
+  if (path === undefined) return undefined;
+  const file = new InputFile(path, "a trace of the guest's kernel");
+  const format = await checkFormat(file, '--guest-trace', ['ftrace', 'trace-cmd']);
+  return { file, createReader: format === 'ftrace' ? createFtraceReader : createTraceCmdReader };
+}
+
+async function readConsole(path: string | undefined): Promise<ConsoleDigest> {
+  const digest = new ConsoleDigest();
+  if (path === undefined) return digest;
+  const file = new InputFile(path, "a guest's console log");
+  await checkFormat(file, '--console', ['console']);
+  const reader = createConsoleReader({ onFact: (fact) => digest.fact(fact) });
+  for await (const chunk of file.chunks()) reader.push(chunk);
+  const { facts, lines } = reader.end();
+  if (facts === 0) {
     throw new InputError(
-      `${path}: expected a QEMU log with trace events (qemu-system-ppc64 -trace 'spapr_iommu_*' ...), found none in ${summary.lines} lines${cutShort === undefined ? '' : ` (${cutShort})`}`,
+      `--console ${path}: expected the console or dmesg of a Linux guest, found nothing of it in ${lines} lines`,
     );
   }
-  const report = { path, summary, result, problems, cutShort };
-  process.stdout.write(options.format === 'json' ? toJson(report) : toText(report));
-  if (isClean(report)) return;
-  process.exitCode = EXIT.FAILED;
+  return digest;
 }
 
-interface ReplayReport {
-  readonly path: string;
-  readonly summary: ReadSummary;
-  readonly result: HypervisorReplayResult;
-  readonly problems: readonly ReadProblem[];
-  /** Why the input ended early. */
-  readonly cutShort: string | undefined;
-}
-
-// Streams a file, unpacking it if it is gzipped. Returns why it ended early, if it did.
-async function feed(path: string, push: (chunk: Uint8Array) => void): Promise<string | undefined> {
-  const fd = openToRead(path, 'a QEMU log, plain or gzipped');
-  const magic = new Uint8Array(2);
-  const isGzip = readSync(fd, magic, 0, 2, 0) === 2 && magic[0] === 0x1f && magic[1] === 0x8b;
-  closeSync(fd);
-  const progress = new Progress();
-  let bytes = 0;
-  const sink = async (source: AsyncIterable<Uint8Array>): Promise<void> => {
-    for await (const chunk of source) {
-      if (interrupt.isRequested) return;
-      push(chunk);
-      bytes += chunk.length;
-      progress.show(`${(bytes / 2 ** 20).toFixed(0)} MiB read`);
+// The first look at both files.
+async function scout(
+  qemu: InputFile,
+  guest: GuestInput | undefined,
+  progress: Progress,
+): Promise<RunFacts> {
+  const first = new RunScout();
+  if (guest !== undefined) {
+    const reader = guest.createReader({ onEvent: (event, line) => first.guestEvent(event, line) });
+    for await (const chunk of guest.file.chunks(progress)) {
+      reader.push(chunk);
+      if (first.hasSeenEnough) break;
     }
-  };
-  const file = createReadStream(path, { highWaterMark: 2 ** 18 });
-  try {
-    if (isGzip) await pipeline(file, createGunzip(), sink);
-    else await pipeline(file, sink);
-    return interrupt.isRequested ? 'interrupted' : undefined;
-  } catch (error) {
-    if (interrupt.isRequested) return 'interrupted';
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'Z_BUF_ERROR') return 'the gzip file is cut short';
-    if (code?.startsWith('Z_') === true) return `the gzip file is damaged (${code})`;
-    throw error;
-  } finally {
-    progress.clear();
+    reader.end();
+  }
+  const reader = createQemuLogReader({ onEvent: (event, line) => first.qemuEvent(event, line) });
+  for await (const chunk of qemu.chunks(progress)) reader.push(chunk);
+  const { events, lines } = reader.end();
+  if (events === 0 && !interrupt.isRequested) {
+    const cut = qemu.cutShort === undefined ? '' : ` (${qemu.cutShort})`;
+    throw new InputError(
+      `${qemu.path}: expected a QEMU log with trace events (qemu-system-ppc64 -trace 'spapr_iommu_*' ...), found none in ${lines} lines${cut}`,
+    );
+  }
+  return first.facts();
+}
+
+// Files of two runs do not fit, and every line would be a mismatch.
+function checkSameRun(
+  { guest, alignment, calls, accesses }: RunFacts,
+  { release }: Inference,
+  digest: ConsoleDigest,
+  qemu: InputFile,
+  input: GuestInput,
+): void {
+  if (interrupt.isRequested) return;
+  const { path } = input.file;
+  if (guest === undefined) {
+    throw new InputError(
+      `${path}: expected events of the guest's kernel (dma:*, powerpc:hcall_*), found none that are known`,
+    );
+  }
+  const marked = guest.release;
+  if (digest.release !== undefined && marked !== undefined && marked !== release) {
+    throw new InputError(
+      `--console is of Linux ${digest.release}, ${path} of Linux ${marked}: they are not of one run`,
+    );
+  }
+  const together = `${qemu.path} and ${path} are not of one run`;
+  if (alignment !== undefined && alignment.score < MIN_MATCH * alignment.of) {
+    const found =
+      calls === 0
+        ? `${qemu.path} has no TCE hypercall (is it of a pseries machine, and has -trace 'spapr_iommu_*'?)`
+        : `of the first ${alignment.of} hypercalls in the guest's trace, at most ${alignment.score} are in QEMU's log in this order`;
+    throw new InputError(`${together}: ${found}`);
+  }
+  if (accesses.lookedFor > 0 && accesses.found < MIN_MATCH * accesses.lookedFor) {
+    throw new InputError(
+      `${together}: of the first ${accesses.lookedFor} buffers in the guest's trace, devices accessed ${accesses.found}`,
+    );
   }
 }
 
-function isClean({ summary, result, cutShort }: ReplayReport): boolean {
-  const { malformed, binary, cut } = summary.problems;
-  const mismatches = result.hcallMismatches + result.translationMismatches + result.rtasMismatches;
-  return (
-    mismatches + malformed + binary + cut + summary.problems['too-long'] === 0 &&
-    cutShort === undefined
-  );
-}
-
-function toJson({ summary, result, problems, cutShort }: ReplayReport): string {
-  const { mismatches, liobns, ...hypervisor } = result;
-  const report = {
-    schemaVersion: 1,
-    inferred: { liobns },
-    log: { ...summary, cutShort: cutShort ?? null, firstProblems: problems },
-    hypervisor: { ...hypervisor, firstMismatches: mismatches },
-    guest: null,
-  };
-  return `${JSON.stringify(report, null, 2)}\n`;
-}
-
-function toText(report: ReplayReport): string {
-  const { path, summary, result, problems, cutShort } = report;
-  const row = (what: string, count: number, wrong: number): string =>
-    `  ${what.padEnd(17)} ${String(count).padStart(9)} checked ${String(wrong).padStart(9)} wrong`;
-  const bad = Object.entries(summary.problems)
-    .filter(([kind, count]) => count > 0 && kind !== 'unknown-event')
-    .map(([kind, count]) => `${count} ${kind}`);
-  const lines = [
-    `${path}: ${summary.lines} lines, ${summary.events} events, ${summary.problems['unknown-event']} events of other kinds`,
-    row('TCE hypercalls', result.hcalls, result.hcallMismatches),
-    row('translations', result.translations, result.translationMismatches),
-    row('RTAS window calls', result.rtasCalls, result.rtasMismatches),
-    `  windows: ${result.liobns.join(', ') || 'none'}; ${result.newTables} tables came into being`,
-    ...result.mismatches.map(
-      ({ line, event, what, logged, model }) =>
-        `  line ${line}: ${event}: ${what}: the log has ${logged}, the model ${model}`,
-    ),
-    ...(bad.length > 0 ? [`  lines that could not be read: ${bad.join(', ')}`] : []),
-    ...problems.map(
-      ({ line, kind, text, expected }) =>
-        `  line ${line}: ${kind}${expected === undefined ? '' : `: expected ${expected}`}: ${text}`,
-    ),
-    ...(cutShort === undefined ? [] : [`  incomplete: ${cutShort}`]),
-    conclusion(report),
-  ];
-  return `${lines.join('\n')}\n`;
-}
-
-function conclusion(report: ReplayReport): string {
-  const { hcallMismatches, translationMismatches, rtasMismatches } = report.result;
-  if (hcallMismatches + translationMismatches + rtasMismatches > 0) {
-    return 'The model and this log do not agree.';
+// Reads both files side by side, each as far as the replay wants it.
+async function feed(
+  run: RunReplay,
+  qemu: InputFile,
+  guest: GuestInput | undefined,
+  progress: Progress,
+): Promise<Omit<ReplayOutcome, 'report'>> {
+  const qemuSide = new Side(qemu, createQemuLogReader, progress, {
+    event: (event, line) => run.qemuEvent(event, line),
+    end: () => run.endQemu(),
+  });
+  const guestSide =
+    guest === undefined
+      ? undefined
+      : new Side(guest.file, guest.createReader, progress, {
+          event: (event, line) => run.guestEvent(event, line),
+          end: () => run.endGuest(),
+        });
+  for (let wants = run.wants; wants !== undefined; wants = run.wants) {
+    await (wants === 'guest' && guestSide !== undefined ? guestSide : qemuSide).advance();
   }
-  return isClean(report)
-    ? 'The model agrees with every line.'
-    : 'The model agrees with all that could be read.';
+  return { qemu: qemuSide.report(), guest: guestSide?.report() };
+}
+
+/** One of the two files, read a chunk at a time. */
+class Side {
+  readonly #file: InputFile;
+  readonly #chunks: AsyncGenerator<Uint8Array>;
+  readonly #reader: LogReader;
+  readonly #end: () => void;
+  readonly #problems: ReadProblem[] = [];
+  #summary: FileReport['summary'] | undefined;
+
+  constructor(
+    file: InputFile,
+    createReader: (options: ReaderOptions) => LogReader,
+    progress: Progress,
+    to: { event: ReaderOptions['onEvent']; end: () => void },
+  ) {
+    this.#file = file;
+    this.#chunks = file.chunks(progress);
+    this.#end = to.end;
+    this.#reader = createReader({
+      onEvent: to.event,
+      onProblem: (problem) => {
+        if (problem.kind === 'unknown-event' || this.#problems.length >= KEEP_PROBLEMS) return;
+        this.#problems.push(problem);
+      },
+    });
+  }
+
+  async advance(): Promise<void> {
+    const { value, done } = await this.#chunks.next();
+    if (done !== true) {
+      this.#reader.push(value);
+      return;
+    }
+    this.#summary = this.#reader.end();
+    this.#end();
+  }
+
+  report(): FileReport {
+    const summary = this.#summary ?? this.#reader.end();
+    const { path, cutShort } = this.#file;
+    return { path, summary, problems: this.#problems, cutShort };
+  }
+}
+
+function checkKernel(id: string | undefined): void {
+  const ids = KERNEL_PROFILES.map((kernel) => kernel.id);
+  if (id === undefined || ids.includes(id)) return;
+  throw new InputError(`--kernel: expected one of ${ids.join(', ')}; found "${id}"`);
 }
 
 // What the log does not say about the machine.

@@ -4,8 +4,32 @@ import type { Evidence } from './tce-ledger.js';
 
 export type Severity = 'error' | 'warning' | 'info';
 
-/** Every finding there is. The codes are part of the contract. */
-export const FINDINGS = {
+/** What a code stands for. */
+export interface FindingKind {
+  readonly severity: Severity;
+  readonly title: string;
+  /** What to do. */
+  readonly remedy: string;
+}
+
+/** The codes are part of the contract. */
+export type FindingCode =
+  | 'E_TCE_LEAK'
+  | 'E_STALE_ACCESS'
+  | 'E_DMA_FAULT'
+  | 'E_DOUBLE_MAP'
+  | 'E_TCE_WIDER'
+  | 'E_HCALL_FAILED'
+  | 'E_WINDOW_EXHAUSTED'
+  | 'E_WINDOW_FRAGMENTED'
+  | 'W_WINDOW_NEARLY_FULL'
+  | 'W_DDW_LOST'
+  | 'W_GUEST_FAILED_MAPS'
+  | 'I_FIRMWARE_MAPPINGS'
+  | 'I_ALL_MEMORY_MAPPED';
+
+/** Every finding there is. */
+export const FINDINGS: Readonly<Record<FindingCode, FindingKind>> = {
   E_TCE_LEAK: {
     severity: 'error',
     title: 'mappings that the driver gave up stay in the window',
@@ -82,9 +106,7 @@ export const FINDINGS = {
     remedy:
       'Nothing to do: the price of no hypercall per I/O is that devices can reach everything.',
   },
-} as const satisfies Record<string, { severity: Severity; title: string; remedy: string }>;
-
-export type FindingCode = keyof typeof FINDINGS;
+};
 
 /** One finding about a run. */
 export interface Finding {

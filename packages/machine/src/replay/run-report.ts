@@ -104,7 +104,7 @@ function leaks({ replay, inference }: ReplayEvidence): Finding[] {
   if (count === 0) return [];
   const forecast = replay.forecast();
   const why = inference.leaksAfterLoss
-    ? `creating the second window failed after ${inference.kernel.title} had set the limit for direct DMA, so it takes every unmap for a direct one`
+    ? `creating the second window failed after ${inference.kernel.id} had set the limit for direct DMA, so it takes every unmap for a direct one`
     : 'the kernel took these unmaps for direct ones';
   const requests =
     forecast?.moreRequests === undefined ? '' : ` (about ${forecast.moreRequests} requests)`;

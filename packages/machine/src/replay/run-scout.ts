@@ -5,7 +5,11 @@
 import type { TraceEvent } from '@pinhole/base';
 import { H_PUT_TCE_INDIRECT, H_STUFF_TCE } from '@pinhole/hcall';
 import { type DeviceRoute, GuestModel } from './guest-model.js';
-import { type GuestOperation, GuestOperationReader } from './guest-operations.js';
+import {
+  DMA_MAPPING_ERROR,
+  type GuestOperation,
+  GuestOperationReader,
+} from './guest-operations.js';
 import { callKey, type LoggedCall, loggedCall } from './tce-call.js';
 
 const DEFAULT_ENTRIES = 0x4_0000;
@@ -200,6 +204,7 @@ export class RunScout {
   // A kernel begins with clearing its window from end to end.
   #clear(call: LoggedCall): void {
     const isZero = call.tce === 0n && call.ret === 0n && call.opcode !== H_PUT_TCE_INDIRECT;
+    if (isZero && call.npages === 1) this.#mapped.delete(`${call.liobn} ${call.ioba}`);
     const known = this.#clearing.get(call.liobn);
     if (known !== undefined && isZero && known.next === call.ioba) {
       known.next += BigInt(call.npages) << BigInt(DEFAULT_PAGE_SHIFT);
@@ -216,7 +221,6 @@ export class RunScout {
       }
       return;
     }
-    this.#mapped.delete(`${call.liobn} ${call.ioba}`);
     this.#clearing.set(call.liobn, {
       liobn: call.liobn,
       start: call.ioba,
@@ -233,7 +237,9 @@ export class RunScout {
     this.#clearing.delete(clearing.liobn);
     // Entry 0 is never mapped, so nothing but this clears it.
     const isWhole = clearing.start === 0n && clearing.size >= 16;
-    if (!isWhole && clearing.calls < MIN_CLEAR_CALLS) return;
+    // Firmware gives its own mappings back one by one.
+    const isElsewhere = clearing.isStuffed && clearing.calls >= MIN_CLEAR_CALLS;
+    if (!isWhole && !isElsewhere) return;
     const { liobn, start, size, isStuffed, endCall, line } = clearing;
     const last = this.#boots.at(-1);
     if (last === undefined || last.windows.some((window) => window.liobn === liobn)) this.#begin();
@@ -360,6 +366,7 @@ class GuestScout {
 
   #map({ device, dma_addr, phys_addr }: TraceEvent['args']): void {
     if (typeof dma_addr !== 'bigint' || typeof phys_addr !== 'bigint') return;
+    if (dma_addr === DMA_MAPPING_ERROR) return;
     const name = String(device);
     let known = this.#devices.get(name);
     if (known === undefined) {
