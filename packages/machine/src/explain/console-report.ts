@@ -1,6 +1,6 @@
 /** What a guest's console proves. */
 import { formatSize } from '@pinhole/base';
-import { KERNEL_PROFILES } from '@pinhole/guest';
+import { kernelProfileForRelease } from '@pinhole/guest';
 import type { ConsoleFact } from '@pinhole/trace';
 import { ExplainError } from './errors.js';
 import type { ExplanationStep, Finding, PathId } from './explanation.js';
@@ -31,19 +31,6 @@ export interface ConsoleReport {
   readonly findings: readonly Finding[];
   readonly notes: readonly string[];
   readonly notUnderstood: readonly [];
-}
-
-/** The profile of a kernel release: `6.12.107+deb13-powerpc64le` is linux-6.12. */
-export function kernelOfRelease(release: string): string | undefined {
-  const match = /^(\d+)\.(\d+)/.exec(release);
-  if (match === null) return undefined;
-  const rank = (id: string): number => {
-    const parts = /^linux-(\d+)\.(\d+)/.exec(id);
-    return parts === null ? -1 : Number(parts[1]) * 1000 + Number(parts[2]);
-  };
-  const wanted = Number(match[1]) * 1000 + Number(match[2]);
-  const older = KERNEL_PROFILES.filter(({ id }) => rank(id) >= 0 && rank(id) <= wanted);
-  return older.toSorted((a, b) => rank(b.id) - rank(a.id))[0]?.id;
 }
 
 /** @throws ExplainError `E_CONSOLE` for a log that has nothing to say. */
@@ -99,7 +86,7 @@ class ConsoleDescriber {
     }
     const machine = this.#machine(parameters?.commandLine ?? '');
     const notes: string[] = [];
-    const profile = release === undefined ? undefined : kernelOfRelease(release);
+    const profile = release === undefined ? undefined : kernelProfileForRelease(release);
     if (release !== undefined && profile === undefined) {
       notes.push(`there is no profile of a kernel as old as ${release}`);
     }

@@ -1,9 +1,9 @@
 /** Explains how the virtio devices of a machine reach memory. */
-import { KERNEL_PROFILES } from '@pinhole/guest';
+import { KERNEL_PROFILES, kernelProfileForRelease } from '@pinhole/guest';
 import type { ConsoleFact } from '@pinhole/trace';
 import type { Scenario } from '../scenario-schema.js';
 import { explainDevice } from './answer.js';
-import { type ConsoleReport, describeConsole, kernelOfRelease } from './console-report.js';
+import { type ConsoleReport, describeConsole } from './console-report.js';
 import { compareWithConsole, contradictionsOf } from './contradictions.js';
 import { describeDeviceTree } from './device-tree.js';
 import { differencesOf } from './differences.js';
@@ -129,7 +129,8 @@ function kernelsOf(input: ExplainInput, console: ConsoleReport | undefined): str
     );
   }
   if (given.length > 0) return given;
-  const seen = console?.release === undefined ? undefined : kernelOfRelease(console.release);
+  const seen =
+    console?.release === undefined ? undefined : kernelProfileForRelease(console.release)?.id;
   return [seen ?? input.scenario?.guest.kernel ?? DEFAULT_KERNEL];
 }
 

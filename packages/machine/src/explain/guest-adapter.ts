@@ -1,55 +1,54 @@
 /** The one place that knows how the guest package words what it decided. */
-
+import { createRng, NO_TRACE } from '@pinhole/base';
 import { findKernelProfile, findPolicy } from '@pinhole/guest';
-import type { RunReport } from '../report.js';
+import { architectures } from '../run.js';
 import type { Scenario } from '../scenario-schema.js';
 import type { ExplanationStep, PathId } from './explanation.js';
 import type { ModelRun } from './model-run.js';
 
-const IOMMU = 'arch/powerpc/platforms/pseries/iommu.c';
-
-/** Which function of the kernel a step belongs to. */
-const SOURCES: readonly { readonly pattern: RegExp; readonly function: string }[] = [
-  { pattern: /query-pe-dma-window/, function: 'query_ddw' },
-  { pattern: /create-pe-dma-window/, function: 'create_ddw' },
-  { pattern: /mapped 1:1/, function: 'tce_setrange_multi_pSeriesLP' },
-  { pattern: /exists already/, function: 'find_existing_ddw' },
-  { pattern: /./, function: 'enable_ddw' },
-];
-
 /** What the guest's virtio does, and how its DMA ops came about. */
 export function guestSteps({ scenario, report }: ModelRun): ExplanationStep[] {
-  const flag = report.machine.flag;
+  const { flag, secure } = report.machine;
+  const kernel = findKernelProfile(scenario.guest.kernel);
+  if (report.negotiated === null) {
+    return [
+      {
+        side: 'guest',
+        text: `the driver gives up: ${report.refusal ?? ''}`,
+        fact: `bit 33 is ${flag ? '' : 'not '}offered`,
+        source: '[linux v6.1 drivers/virtio/virtio.c virtio_features_ok]',
+      },
+    ];
+  }
+  const accepts: ExplanationStep = {
+    side: 'guest',
+    text: 'the driver accepts the device: powerpc has no check that refuses one without bit 33',
+    fact: secure ? 'pseries, even in a secure guest' : 'pseries',
+    source: kernel?.restrictedAccess.source ?? '',
+  };
+  const [because = ''] = report.decision.because.split('; ');
   const vring: ExplanationStep = {
     side: 'guest',
-    text: report.decision.because.split(';')[0] ?? '',
+    text: `does virtio use the DMA API? ${because}`,
     fact: flag ? 'bit 33 was offered and accepted' : 'bit 33 was not offered',
     source: findPolicy(scenario.guest.policy)?.source ?? '',
   };
-  const restricted: ExplanationStep = {
-    side: 'guest',
-    text: 'the driver accepts what is offered: powerpc has no check that refuses a device without bit 33',
-    fact: `pseries${report.machine.secure ? ', secure guest' : ''}`,
-    source: '[linux v6.1 drivers/virtio/virtio.c virtio_features_ok]',
-  };
-  if (report.negotiated === null) {
-    return [{ ...restricted, text: `the driver gives up: ${report.refusal ?? ''}` }];
-  }
-  return [restricted, ...ddwSteps(scenario, report), vring];
+  return [accepts, ...dmaSteps(scenario), vring];
 }
 
-function ddwSteps(scenario: Scenario, report: RunReport): ExplanationStep[] {
-  const steps = report.decision.steps.map((step) =>
-    step.replace(/^(streaming|coherent) mask: /, ''),
-  );
-  const result: ExplanationStep[] = [];
-  for (const text of steps) {
-    if (/create-pe-dma-window/.test(text)) result.push(sizeStep(scenario));
-    const name = SOURCES.find(({ pattern }) => pattern.test(text))?.function ?? 'enable_ddw';
-    const source = `[linux v6.1 ${IOMMU} ${name}]`;
-    result.push({ side: 'guest', text, fact: 'virtio-pci asks for 64-bit DMA', source });
-  }
-  return result;
+// Any PCI device that asks for 64-bit DMA sets the windows up, whatever virtio does later.
+function dmaSteps(scenario: Scenario): ExplanationStep[] {
+  const { machine, guest, seed } = scenario;
+  const kernel = findKernelProfile(guest.kernel);
+  const pseries = architectures.find(({ id }) => id === 'pseries');
+  if (kernel === undefined || pseries === undefined) return [];
+  const rng = createRng(seed);
+  const { dma } = pseries.build({ machine, guest, kernel, rng, tracer: NO_TRACE });
+  return dma.steps.flatMap(({ what, fact, source }): ExplanationStep[] => {
+    const step: ExplanationStep = { side: 'guest', text: what, fact, source };
+    const isCreate = /create-pe-dma-window|create_ddw/.test(what);
+    return isCreate ? [sizeStep(scenario), step] : [step];
+  });
 }
 
 // What the second window's size comes from.
@@ -77,22 +76,16 @@ export function pathOf({ report, rows }: ModelRun): PathId {
   const { decision, counters, machine } = report;
   if (report.negotiated === null) return 'refused';
   if (rows.length === 0) return machine.secure ? 'unreachable' : 'unknown';
-  const isPhysical = decision.dmaOps.includes('physical');
-  if (isPhysical) return machine.secure ? 'unreachable' : 'physical';
-  const isSecondWindow = /second window/.test(decision.because);
+  if (decision.dmaOps.includes('physical')) return machine.secure ? 'unreachable' : 'physical';
+  const isSecondWindow = /second window:/.test(decision.because);
   if (counters.hcallsPerRequestTotal > 0) {
-    if (isSecondWindow && !/default window/.test(decision.because)) return 'second-window-dynamic';
-    return isLeaking(report) ? 'default-window-leak' : 'default-window';
+    if (/nothing is ever unmapped/.test(decision.because)) return 'default-window-leak';
+    return isSecondWindow ? 'second-window-dynamic' : 'default-window';
   }
   if (counters.workload.bytesBounced > 0) {
     return isSecondWindow ? 'second-window-bounced' : 'bounced';
   }
   return 'second-window';
-}
-
-// Rings stay mapped: a few entries. Of a leak every buffer does, and one read was of 1 MiB.
-function isLeaking({ counters }: RunReport): boolean {
-  return counters.tcesLive >= 256 && counters.tcesLive === counters.tcesPeak;
 }
 
 /** Entries of the default window that a read of 4 KiB takes for good, where it leaks. */

@@ -1,5 +1,6 @@
 /** Runs the model of a machine that was described, and counts what reads of three sizes cost. */
 import { type TraceEvent, Tracer } from '@pinhole/base';
+import { findKernelProfile, findPolicy } from '@pinhole/guest';
 import { createSeededDisk } from '../disk.js';
 import type { RunReport } from '../report.js';
 import { runScenario } from '../run.js';
@@ -56,7 +57,12 @@ export function toScenario(question: ModelQuestion): Scenario {
       pageSizes: u64(bridge?.pageSizes),
       limitedAddressMode: bridge?.limitedAddressMode,
     },
-    guest: { kernel, secure: machine.confidential?.kind === 'pef', ...question.guest },
+    guest: {
+      kernel,
+      policy: policyOf(kernel),
+      secure: machine.confidential?.kind === 'pef',
+      ...question.guest,
+    },
     devices: [
       {
         type: 'virtio-blk',
@@ -68,6 +74,12 @@ export function toScenario(question: ModelQuestion): Scenario {
     workload: reads,
   };
   return parseScenario(JSON.stringify(document), { file: 'the machine described', set });
+}
+
+// A proposed kernel decides by its own rule.
+function policyOf(kernel: string): string {
+  const policy = findKernelProfile(kernel)?.vring.policy ?? 'upstream';
+  return findPolicy(policy) === undefined ? 'upstream' : policy;
 }
 
 /** Whether a kernel parameter is there: `disable_ddw`, or `swiotlb=force` with its value. */

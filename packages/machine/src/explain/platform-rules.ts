@@ -1,4 +1,5 @@
 /** Platforms other than pseries: answered from rules, without a run of the model. */
+import { findKernelProfile } from '@pinhole/guest';
 import type { Answer, ExplanationStep, PathId } from './explanation.js';
 import type { ConfidentialKind, DeviceFacts, MachineFacts } from './facts.js';
 import { hasParameter, READ_SIZES } from './model-run.js';
@@ -27,15 +28,11 @@ export interface PlatformRule {
 const VRING = '[linux v6.1 drivers/virtio/virtio_ring.c vring_use_dma_api]';
 const FEATURES_OK = '[linux v6.1 drivers/virtio/virtio.c virtio_features_ok]';
 
-/** Since when a kernel refuses a device without bit 33 in a guest of this kind. */
-const REFUSED_SINCE: Readonly<Record<ConfidentialKind, readonly [number, number] | undefined>> = {
-  // [linux v5.10 arch/s390/mm/init.c arch_has_restricted_virtio_memory_access]
-  's390-pv': [5, 10],
-  // [linux v5.13 arch/x86/mm/mem_encrypt.c arch_has_restricted_virtio_memory_access]
-  sev: [5, 13],
-  tdx: [5, 19],
-  pef: undefined,
-  cca: undefined,
+/** Guests whose kernel can refuse a device without bit 33, by the platform that its profile names. */
+const REFUSING: Readonly<Partial<Record<ConfidentialKind, 's390x' | 'x86-64'>>> = {
+  's390-pv': 's390x',
+  sev: 'x86-64',
+  tdx: 'x86-64',
 };
 
 const GUESTS: Readonly<Record<ConfidentialKind, string>> = {
@@ -54,18 +51,12 @@ const SHARE: Readonly<Record<ConfidentialKind, string>> = {
   cca: '[linux commit fbf979a01375]',
 };
 
-function version(kernel: string): readonly [number, number] | undefined {
-  const match = /^linux-(\d+)\.(\d+)/.exec(kernel);
-  return match === null ? undefined : [Number(match[1]), Number(match[2])];
-}
-
 function isRefused({ machine, device, flag, kernel }: RuleQuestion): boolean {
   const { confidential } = machine;
-  const since = confidential && REFUSED_SINCE[confidential.kind];
-  const is = version(kernel) ?? [6, 12];
-  if (since === undefined) return false;
-  const isNewEnough = is[0] > since[0] || (is[0] === since[0] && is[1] >= since[1]);
-  return isNewEnough && (!flag || device.mode === 'legacy');
+  const platform = confidential && REFUSING[confidential.kind];
+  const rule = findKernelProfile(kernel)?.restrictedAccess;
+  if (platform === undefined || rule?.platforms.includes(platform) !== true) return false;
+  return !flag || device.mode === 'legacy';
 }
 
 function usesBounce({ machine, flag }: RuleQuestion): boolean {

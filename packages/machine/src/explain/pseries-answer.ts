@@ -4,7 +4,13 @@ import type { Cost, ExplanationStep, Fix, PathId, Reach } from './explanation.js
 import { PATHS } from './explanation.js';
 import type { DeviceFacts, MachineFacts } from './facts.js';
 import { guestSteps, pathOf } from './guest-adapter.js';
-import { hasParameter, type ModelQuestion, type ModelRun, type ModelRunner } from './model-run.js';
+import {
+  hasParameter,
+  type ModelQuestion,
+  type ModelRun,
+  type ModelRunner,
+  toScenario,
+} from './model-run.js';
 
 /** What a run says. */
 export interface PseriesAnswer {
@@ -22,7 +28,7 @@ export function answerPseries(runner: ModelRunner, question: ModelQuestion): Pse
   try {
     run = runner.run(question);
   } catch (error) {
-    if (!(error instanceof ModelError)) throw error;
+    if (!isOfMachine(error, question)) throw error;
     return {
       path: 'unknown',
       steps: [
@@ -48,6 +54,18 @@ export function answerPseries(runner: ModelRunner, question: ModelQuestion): Pse
     fixes: fixesOf(runner, question, path),
     run,
   };
+}
+
+// A machine that cannot be is an answer; a mistake in `--set` is one of the caller's.
+function isOfMachine(error: unknown, question: ModelQuestion): error is ModelError {
+  if (!(error instanceof ModelError)) return false;
+  if (error.code !== 'E_SCENARIO' || question.set.length === 0) return true;
+  try {
+    toScenario({ ...question, set: [] });
+    return false;
+  } catch {
+    return true;
+  }
 }
 
 function parameterSteps(machine: MachineFacts): ExplanationStep[] {

@@ -54,6 +54,12 @@ const PROGRAM = /^(qemu-system-[\w-]+|qemu-kvm|kvm|qemu)$/;
  * @throws ExplainError `E_COMMAND_LINE`
  */
 export function parseQemuCommand(text: string): QemuCommand {
+  if (/^\s*<(\?xml|domain)/.test(text)) {
+    throw new ExplainError(
+      'E_COMMAND_LINE',
+      'expected a QEMU command line, found XML: libvirt XML is not read; give the command line that libvirt logs (/var/log/libvirt/qemu/NAME.log)',
+    );
+  }
   const { words, notes } = splitShellWords(text);
   if (words.length === 0) {
     throw new ExplainError(
@@ -65,11 +71,7 @@ export function parseQemuCommand(text: string): QemuCommand {
   if (start < 0) {
     throw new ExplainError(
       'E_COMMAND_LINE',
-      `expected a QEMU command line such as "qemu-system-ppc64 -M pseries ...", found none of qemu-system-*, qemu-kvm, kvm in it; it starts with "${shorten(words[0]?.text ?? '')}"${
-        words.some(({ text: word }) => /^<(domain|\?xml)/.test(word))
-          ? ': libvirt XML is not read; give the command line that libvirt logs (/var/log/libvirt/qemu/NAME.log)'
-          : ''
-      }`,
+      `expected a QEMU command line such as "qemu-system-ppc64 -M pseries ...", found none of qemu-system-*, qemu-kvm, kvm in it; it starts with "${shorten(text.trim())}"`,
     );
   }
   return new Reader(words.slice(start), notes).read();
@@ -154,7 +156,7 @@ class Reader {
       looksLikeParameter ? 'may-matter' : 'none',
       looksLikeParameter
         ? 'belongs to no option: the value of -append needs quotes; taken as a kernel parameter'
-        : 'a disk image, on the machine’s own disk controller',
+        : "a disk image, on the machine's own disk controller",
     );
     if (looksLikeParameter) this.#command.append += ` ${word.text}`;
   }

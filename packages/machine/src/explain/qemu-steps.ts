@@ -91,7 +91,7 @@ function vhostStep(
 ): ExplanationStep {
   const worker = {
     qemu: 'QEMU',
-    vhost: 'the host’s kernel (vhost)',
+    vhost: "the host's kernel (vhost)",
     'vhost-user': 'another process (vhost-user)',
     'vhost-vdpa': 'a vDPA device',
   }[device.worker];

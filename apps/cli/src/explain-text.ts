@@ -1,0 +1,224 @@
+/** An explanation for people: prose and small tables, at any width from 40 columns on. */
+import { formatSize } from '@pinhole/base';
+import type {
+  Answer,
+  Cost,
+  CostRow,
+  DeviceExplanation,
+  Difference,
+  Explanation,
+  Risk,
+} from '@pinhole/machine';
+import pc from 'picocolors';
+import { plain, wrap } from './compare-text.js';
+
+/** Where it is printed. */
+export interface TextOptions {
+  readonly width: number;
+  readonly color: boolean;
+}
+
+type Colors = ReturnType<typeof pc.createColors>;
+
+/** Prose is not wider than this, however wide the terminal. */
+const MAX_WIDTH = 110;
+/** Below this, a comparison goes one value a line. */
+const SIDE_BY_SIDE = 70;
+
+/** The whole of it. */
+export function renderExplanation(explanation: Explanation, options: TextOptions): string {
+  const colors = pc.createColors(options.color);
+  const page = new Page(Math.min(options.width, MAX_WIDTH), colors);
+  page.facts(explanation);
+  page.contradictions(explanation);
+  page.findings(explanation);
+  for (const device of explanation.devices) page.device(device, explanation.kernels);
+  page.differences(explanation);
+  page.notUnderstood(explanation);
+  for (const note of explanation.notes) page.item('note', note);
+  return `${page.lines
+    .join('\n')
+    .replace(/\n{3,}/g, '\n\n')
+    .trim()}\n`;
+}
+
+class Page {
+  readonly lines: string[] = [];
+  readonly #width: number;
+  readonly #colors: Colors;
+
+  constructor(width: number, colors: Colors) {
+    this.#width = width;
+    this.#colors = colors;
+  }
+
+  facts({ platform, facts, kernels }: Explanation): void {
+    this.#title(`${platform}, ${kernels.join(' and ')}`);
+    for (const { what, value, from } of facts)
+      this.#wrap(`${what}: ${value} (${from})`, '    ', '  ');
+    this.#gap();
+  }
+
+  contradictions({ contradictions }: Explanation): void {
+    if (contradictions.length === 0) return;
+    this.#title('The inputs do not agree', 'red');
+    for (const { what, one, other } of contradictions) {
+      this.#wrap(`${what}: ${one}; ${other}`, '    ', '  ', 'red');
+    }
+    this.#gap();
+  }
+
+  findings({ findings }: Explanation): void {
+    if (findings.length === 0) return;
+    this.#title('What the inputs show');
+    for (const { severity, text, line, fix, source } of findings) {
+      const where = line === null ? '' : `console line ${line}: `;
+      this.item(severity, `${where}${text} ${source}`);
+      if (fix !== null) this.#wrap(fix, '           ', '    fix:   ', 'green');
+    }
+    this.#gap();
+  }
+
+  device(device: DeviceExplanation, kernels: readonly string[]): void {
+    const { name, kind, driver, place, answers } = device;
+    this.#title(`${name} (${name.startsWith(driver) ? '' : `${driver}, `}${kind}), ${place}`);
+    for (const answer of answers) this.#answer(answer, kernels.length > 1);
+  }
+
+  differences({ differences, kernels }: Explanation): void {
+    if (kernels.length < 2) return;
+    this.#title(`From ${kernels.join(' to ')}`);
+    if (differences.length === 0) this.#wrap('nothing changes', '    ', '  ');
+    const isWide = this.#width >= SIDE_BY_SIDE && kernels.length === 2;
+    for (const difference of differences) {
+      if (isWide) this.#sideBySide(difference);
+      else this.#oneBelowAnother(difference);
+    }
+    this.#gap();
+  }
+
+  notUnderstood({ notUnderstood }: Explanation): void {
+    const groups = [
+      ['Not understood, and may matter', 'may-matter', 'yellow'],
+      ['Not read: without effect on the answer', 'none', undefined],
+    ] as const;
+    for (const [title, effect, color] of groups) {
+      const words = notUnderstood.filter((word) => word.effect === effect);
+      if (words.length === 0) continue;
+      this.#title(title, color);
+      for (const { text, why } of words) this.#wrap(`${text}: ${why}`, '    ', '  ');
+      this.#gap();
+    }
+  }
+
+  item(severity: Risk['severity'], text: string): void {
+    const color = severity === 'error' ? 'red' : severity === 'warning' ? 'yellow' : undefined;
+    this.#wrap(text, '    ', `  ${severity}: `, color);
+  }
+
+  #answer(answer: Answer, namesKernel: boolean): void {
+    const { path, steps, cost, reach, risks, fixes, kernel, assuming } = answer;
+    const when = [namesKernel ? kernel : undefined, assuming ? `if ${assuming}` : undefined]
+      .filter((text) => text !== undefined)
+      .join(', ');
+    this.#wrap(path.name, '    ', `  ${when === '' ? '' : `${when}: `}`, pathColor(answer), true);
+    for (const [at, { side, text, fact, source }] of steps.entries()) {
+      const head = `  ${String(at + 1).padStart(2)}. `;
+      this.#wrap(`${side === 'qemu' ? 'QEMU' : 'guest'}: ${text}`, '      ', head);
+      this.#wrap(`because ${fact}${source === '' ? '' : ` ${source}`}`, '      ', '      ', 'dim');
+    }
+    this.#cost(cost);
+    this.#wrap(reach.text, '         ', '  reach: ');
+    for (const { severity, text, source } of risks) this.item(severity, `${text} ${source}`);
+    for (const { change, effect, isVerified } of fixes) {
+      const how = isVerified ? ' (the model was run with it)' : '';
+      this.#wrap(`${change}: ${effect}${how}`, '       ', '  fix: ', 'green');
+    }
+    this.#gap();
+  }
+
+  #cost(cost: Cost | null): void {
+    if (cost === null) {
+      this.#wrap('none counted: no I/O goes through', '        ', '  cost: ');
+      return;
+    }
+    const how = cost.origin === 'model' ? 'counted in a run of the model' : 'by rule';
+    this.#wrap(`of one read, ${how}`, '        ', '  cost: ');
+    const head = ['read', 'hcalls', 'translations', 'copied', 'segments'];
+    const rows = [head, ...cost.rows.map(costCells)];
+    const widths = head.map((_, at) => Math.max(...rows.map((row) => (row[at] ?? '').length)));
+    const fits = widths.reduce((sum, width) => sum + width + 2, 4) <= this.#width;
+    for (const row of rows) {
+      const cells = fits ? row : row.slice(0, 3);
+      const line = cells.map((cell, at) => cell.padStart(widths[at] ?? 0)).join('  ');
+      this.lines.push(`    ${line}`.trimEnd());
+    }
+    if (!fits) {
+      const copied = cost.rows.map(({ bytesCopied }) => formatSize(bytesCopied)).join(', ');
+      this.#wrap(`copied: ${copied}`, '      ', '    ');
+    }
+    for (const note of cost.notes) this.#wrap(note, '      ', '    ', 'dim');
+  }
+
+  #sideBySide({ device, assuming, what, values }: Difference): void {
+    this.#wrap(`${device}${assuming === null ? '' : `, if ${assuming}`}: ${what}`, '    ', '  ');
+    const column = Math.floor((this.#width - 7) / 2);
+    const [left = [], right = []] = values.map(({ kernel, value }) =>
+      wrap(plain(`${kernel}: ${value}`), column),
+    );
+    for (let at = 0; at < Math.max(left.length, right.length); at += 1) {
+      const one = (left[at] ?? '').padEnd(column);
+      const two = right[at] ?? '';
+      this.lines.push(
+        `    ${this.#colors.cyan(one)} ${this.#colors.dim('|')} ${this.#colors.yellow(two)}`.trimEnd(),
+      );
+    }
+  }
+
+  #oneBelowAnother({ device, assuming, what, values }: Difference): void {
+    this.#wrap(`${device}${assuming === null ? '' : `, if ${assuming}`}: ${what}`, '    ', '  ');
+    for (const [at, { kernel, value }] of values.entries()) {
+      this.#wrap(`${kernel}: ${value}`, '      ', '    ', at === 0 ? 'cyan' : 'yellow');
+    }
+  }
+
+  #title(text: string, color?: 'red' | 'yellow' | undefined): void {
+    this.#wrap(text, '  ', '', color, true);
+  }
+
+  #gap(): void {
+    this.lines.push('');
+  }
+
+  #wrap(
+    text: string,
+    indent: string,
+    head: string,
+    color?: 'red' | 'yellow' | 'green' | 'cyan' | 'dim' | undefined,
+    isBold = false,
+  ): void {
+    for (const line of wrap(plain(text), this.#width, indent, head)) {
+      const painted = color === undefined ? line : this.#colors[color](line);
+      this.lines.push(isBold ? this.#colors.bold(painted) : painted);
+    }
+  }
+}
+
+function costCells(row: CostRow): string[] {
+  const count = (value: number | null): string => (value === null ? '-' : String(value));
+  return [
+    formatSize(row.size),
+    String(row.hcalls),
+    count(row.translations),
+    formatSize(row.bytesCopied),
+    count(row.segments),
+  ];
+}
+
+function pathColor({ path, risks }: Answer): 'red' | 'yellow' | 'green' {
+  const isBad =
+    ['refused', 'qemu-refuses', 'unreachable', 'unknown'].includes(path.id) ||
+    risks.some(({ severity }) => severity === 'error');
+  if (isBad) return 'red';
+  return risks.some(({ severity }) => severity === 'warning') ? 'yellow' : 'green';
+}
