@@ -44,6 +44,8 @@ export {
 export type { PhbDescription } from './phb-description.js';
 export type { DeviceDma, ProbeRequest, PseriesDmaOptions } from './pseries-dma.js';
 export { PseriesDma, VIRTIO_PCI_MASKS } from './pseries-dma.js';
+export type { ProtectedPlatform } from './restricted-access.js';
+export { hasRestrictedVirtioAccess } from './restricted-access.js';
 export { Rtas } from './rtas.js';
 export type { SwiotlbOptions } from './swiotlb.js';
 export { Swiotlb, swiotlbPool } from './swiotlb.js';

@@ -100,13 +100,14 @@ export class IommuTable {
 
   /** Where each pool's next search begins, in the order of `pools`. */
   get hints(): number[] {
-    return [...this.#pools.map(({ hint }) => hint), this.#largePool.hint];
+    const hints: number[] = [];
+    for (const { hint } of this.#pools) hints.push(hint);
+    hints.push(this.#largePool.hint);
+    return hints;
   }
 
   set hints(hints: readonly number[]) {
-    this.#pools.forEach((pool, i) => {
-      pool.hint = hints[i] ?? pool.start;
-    });
+    for (const [i, pool] of this.#pools.entries()) pool.hint = hints[i] ?? pool.start;
     this.#largePool.hint = hints[this.#pools.length] ?? this.#largePool.start;
   }
 
@@ -176,13 +177,18 @@ export class IommuTable {
     return this.#exist(entry, npages) && this.#nextFree(entry, entry + npages) >= entry + npages;
   }
 
+  /** Takes entries that are free, and leaves the hints alone: the opposite of `free`. */
+  take(entry: number, npages: number): void {
+    this.#mark(entry, npages, true);
+    this.#inUse += npages;
+  }
+
   /**
    * Takes entries that somebody else saw the kernel take, and moves the hint of their pool as that
    * allocation did. They must be free.
    */
   observe(entry: number, npages: number): void {
-    this.#mark(entry, npages, true);
-    this.#inUse += npages;
+    this.take(entry, npages);
     const pool = this.#pools.find(({ end }) => entry < end) ?? this.#largePool;
     const end = entry + npages;
     const isLarge = npages > IOMMU_LARGE_ALLOC;

@@ -108,7 +108,10 @@ export class PseriesDma {
     const isSecure = ultracalls !== undefined;
     const isMultiTce = options.hasMultiTce && this.#commandLine.multitce;
     if (options.hasMultiTce && !isMultiTce) this.log.push('Disabling MULTITCE firmware feature');
-    this.swiotlb = isSecure && kernel.swiotlb.isForcedForSecure ? this.#initSwiotlb() : undefined;
+    const { force, noforce } = this.#commandLine.swiotlb;
+    const isForced = force || (isSecure && kernel.swiotlb.isForcedForSecure);
+    // Without need there is no pool; noforce takes it away even from who needs it.
+    this.swiotlb = isForced && !noforce ? this.#initSwiotlb() : undefined;
     const listPage = this.#kernelPages(4096);
     const rtasBuffer = this.#kernelPages(pages.pageSize);
     // Deviates: the real ultravisor copies RTAS arguments for the guest; here the buffer is shared.
@@ -199,11 +202,17 @@ export class PseriesDma {
     if (ultracalls !== undefined) {
       steps.push({
         what: 'svm_swiotlb_init: does a secure guest bounce?',
-        fact: this.swiotlb === undefined ? 'no: this kernel does not know of it' : 'yes, always',
+        fact: this.#describePool(),
         source: kernel.swiotlb.source,
       });
     }
     return steps;
+  }
+
+  #describePool(): string {
+    if (this.swiotlb !== undefined) return 'yes, always';
+    const isTaken = this.#commandLine.swiotlb.noforce;
+    return isTaken ? 'no: swiotlb=noforce' : 'no: this kernel does not know of it';
   }
 
   // [linux v6.1 arch/powerpc/kernel/dma-iommu.c dma_iommu_dma_supported]
@@ -412,10 +421,12 @@ export class PseriesDma {
   }
 
   #setShared(gpa: Gpa, length: number, isShared: boolean): void {
-    const { pageSize } = this.#options.pages;
+    const { pages, ultracalls } = this.#options;
+    if (ultracalls === undefined) return;
+    const { pageSize } = pages;
     const args = [BigInt(gpa / pageSize), BigInt(Math.ceil(length / pageSize))];
     const opcode = isShared ? UV_SHARE_PAGE : UV_UNSHARE_PAGE;
-    const ret = this.#options.ultracalls?.call(opcode, args).ret;
+    const ret = ultracalls.call(opcode, args).ret;
     invariant(ret === U_SUCCESS, 'PseriesDma: the ultravisor shares the guest its own pages');
   }
 

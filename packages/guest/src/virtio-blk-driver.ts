@@ -80,6 +80,8 @@ export interface VirtioBlkDriverOptions {
   /** Guest memory as the guest sees it. */
   readonly memory: GuestMemory;
   readonly pages: GuestPages;
+  /** The platform restricts what devices reach: see `negotiateFeatures`. */
+  readonly hasRestrictedMemoryAccess?: () => boolean;
   /** Decides how buffers are mapped, once the features are known. */
   readonly chooseDma: (features: bigint) => DmaOps;
   readonly tracer?: Tracer;
@@ -92,7 +94,12 @@ export type ProbeResult =
 
 /** Finds the device and brings it up. [linux v6.1 drivers/block/virtio_blk.c virtblk_probe] */
 export function probeVirtioBlk(options: VirtioBlkDriverOptions): ProbeResult {
-  const negotiated = negotiateFeatures(options.transport, { supported: SUPPORTED });
+  const negotiated = negotiateFeatures(options.transport, {
+    supported: SUPPORTED,
+    ...(options.hasRestrictedMemoryAccess === undefined
+      ? {}
+      : { hasRestrictedMemoryAccess: options.hasRestrictedMemoryAccess }),
+  });
   if (!negotiated.ok) return { ok: false, message: negotiated.message };
   const { features } = negotiated;
   const dma = options.chooseDma(features);

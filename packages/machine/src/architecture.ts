@@ -55,6 +55,8 @@ export interface Platform {
   readonly dma: DeviceDma;
   /** The answer of `arch_virtio_wants_dma_ops()`, and the DMA ops that go with it. */
   readonly hook: { readonly answer: boolean; readonly because: string; readonly dma: DeviceDma };
+  /** The kernel refuses a virtio device without VERSION_1 and ACCESS_PLATFORM. Default: it does not. */
+  readonly hasRestrictedMemoryAccess?: boolean;
   /** The bounce pool: shared memory that a device may always use. */
   readonly bouncePool?: { readonly base: number; readonly size: number };
   counters(): PlatformCounters;

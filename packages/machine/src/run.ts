@@ -114,6 +114,7 @@ class ScenarioRun {
       transport: blk.core,
       memory: platform.guestMemory,
       pages: platform.pages,
+      hasRestrictedMemoryAccess: () => platform.hasRestrictedMemoryAccess ?? false,
       chooseDma: (features) => this.#chooseDma(features, policy),
       tracer: this.#tracer,
     });
@@ -161,24 +162,26 @@ class ScenarioRun {
   #chooseDma(features: bigint, policy: VirtioDmaPolicy): DmaOps {
     const { dma, hook, guestMemory, pages } = this.#platform;
     const hasAccessPlatform = hasFeature(features, VIRTIO_F_ACCESS_PLATFORM);
-    const api = hasAccessPlatform ? dma : hook.dma;
     const decision = policy.vringUseDmaApi({
       hasAccessPlatform,
       archWantsDmaOps: hook,
-      hasBusOffset: api.hasBusOffset,
+      hasBusOffset: (hasAccessPlatform ? dma : hook.dma).hasBusOffset,
+      busHasOffset: dma.hasBusOffset,
     });
+    const api = decision.ops === 'hook' ? hook.dma : dma;
     if (decision.warning !== undefined) {
       this.#warnings.push(decision.warning);
       if (this.#tracer.on) {
         this.#tracer.event('guest', 'guest_warn', { message: decision.warning });
       }
     }
-    const ops = decision.useDmaApi ? api.ops : createPhysicalDmaOps({ memory: guestMemory, pages });
+    const isPhysical = decision.ops === 'physical';
+    const ops = isPhysical ? createPhysicalDmaOps({ memory: guestMemory, pages }) : api.ops;
     this.#decision = {
       dmaOps: ops.name,
-      because: decision.useDmaApi ? `${decision.because}; ${api.because}` : decision.because,
+      because: isPhysical ? decision.because : `${decision.because}; ${api.because}`,
     };
-    const isBounced = decision.useDmaApi && api.isBounced;
+    const isBounced = !isPhysical && api.isBounced;
     return watchDmaOps(ops, this.#given, isBounced);
   }
 

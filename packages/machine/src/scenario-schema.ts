@@ -1,5 +1,5 @@
 import { ModelError, parseSize } from '@pinhole/base';
-import { KERNEL_PROFILES, VIRTIO_DMA_POLICIES } from '@pinhole/guest';
+import { findKernelProfile, KERNEL_PROFILES, VIRTIO_DMA_POLICIES } from '@pinhole/guest';
 import { z } from 'zod';
 import { OUTCOMES, type Outcome } from './outcome.js';
 
@@ -134,15 +134,26 @@ const machine = z.strictObject({
     .describe('Where the bus shows memory. arm64 only; default: everything where it is.'),
 });
 
-const guest = z.strictObject({
-  kernel: z.enum(names(KERNEL_PROFILES)).default('linux-6.12'),
-  policy: z
-    .enum(names(VIRTIO_DMA_POLICIES))
-    .default('upstream')
-    .describe('Who decides whether virtio uses the DMA API.'),
-  secure: z.boolean().default(false).describe('Memory is private unless shared. pseries only.'),
-  cmdline: only('', 'kernel parameters are'),
-});
+const guest = z
+  .strictObject({
+    kernel: z.enum(names(KERNEL_PROFILES)).default('linux-6.12'),
+    policy: z
+      .enum(names(VIRTIO_DMA_POLICIES))
+      .optional()
+      .describe("Who decides whether virtio uses the DMA API; default: the kernel's own rule."),
+    secure: z.boolean().default(false).describe('Memory is private unless shared. pseries only.'),
+    cmdline: z
+      .string()
+      .max(4096, 'expected at most 4096 characters')
+      .default('')
+      .describe(
+        'Kernel parameters: disable_ddw, multitce=off, swiotlb=, iommu=novmerge and iommu=off act; others do nothing here.',
+      ),
+  })
+  .transform(({ policy, ...rest }) => ({
+    ...rest,
+    policy: policy ?? findKernelProfile(rest.kernel)?.vring.policy ?? 'upstream',
+  }));
 
 const device = z.strictObject({
   type: z.literal('virtio-blk'),
@@ -205,7 +216,7 @@ export interface GuestConfig {
   readonly kernel: string;
   readonly policy: string;
   readonly secure: boolean;
-  readonly cmdline: '';
+  readonly cmdline: string;
 }
 
 /** One device. */

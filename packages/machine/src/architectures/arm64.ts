@@ -1,5 +1,10 @@
 import { ModelError } from '@pinhole/base';
-import { createDirectDmaOps, type DeviceDma, GuestPages } from '@pinhole/guest';
+import {
+  createDirectDmaOps,
+  type DeviceDma,
+  GuestPages,
+  parseKernelCommandLine,
+} from '@pinhole/guest';
 import {
   createGuestMemory,
   createRangesSpace,
@@ -31,6 +36,7 @@ export const arm64: Architecture = defineArchitecture({
 
 function buildArm64(options: PlatformOptions): Platform {
   const { machine, guest, kernel, rng } = options;
+  checkCommandLine(guest.cmdline);
   const ranges = checkedRanges(machine, guest.secure);
   const memory = createGuestMemory({ regions: [{ base: RAM_BASE, size: machine.memory }] });
   const first = ranges[0] as DmaRange;
@@ -129,4 +135,12 @@ function checkedRanges(machine: MachineConfig, isSecure: boolean): DmaRange[] {
     if (clash) fail(`machine.dmaRanges[${i}]`, 'overlaps another range, in memory or on the bus');
   });
   return ranges;
+}
+
+function checkCommandLine(cmdline: string): void {
+  const { force } = parseKernelCommandLine(cmdline).swiotlb;
+  if (!force) return;
+  throw new ModelError('E_MACHINE', 'swiotlb=force is modelled for pseries only', {
+    details: { path: 'guest.cmdline' },
+  });
 }

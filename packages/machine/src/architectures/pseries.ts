@@ -1,5 +1,12 @@
 import { ModelError } from '@pinhole/base';
-import { createPhysicalDmaOps, GuestPages, type PhbDescription, PseriesDma } from '@pinhole/guest';
+import {
+  createPhysicalDmaOps,
+  GuestPages,
+  hasRestrictedVirtioAccess,
+  type PhbDescription,
+  PseriesDma,
+  parseKernelCommandLine,
+} from '@pinhole/guest';
 import { createUltravisor, HCALL_NAMES, RTAS_TOKENS, type SpaprHypercalls } from '@pinhole/hcall';
 import {
   createGuestMemory,
@@ -61,6 +68,7 @@ function buildPseries(options: PlatformOptions): Platform {
     phb: describePhb(phb, hypervisor.lrdrMaxAddress),
     hasMultiTce: true,
     cpus: machine.cpus,
+    commandLine: parseKernelCommandLine(guest.cmdline),
     tracer,
     ...(guest.secure
       ? { ultracalls: createUltravisor({ memory: guestMemory, ownership, tracer }) }
@@ -86,6 +94,7 @@ function buildPseries(options: PlatformOptions): Platform {
     pages,
     dma,
     hook,
+    hasRestrictedMemoryAccess: hasRestrictedVirtioAccess(kernel, 'pseries', guest.secure),
     ...(swiotlb === undefined ? {} : { bouncePool: { base: swiotlb.base, size: swiotlb.size } }),
     counters: () => ({
       hcalls: countHypercalls(hypercalls),
