@@ -32,8 +32,8 @@ export function renderExplanation(explanation: Explanation, options: TextOptions
   page.facts(explanation);
   page.contradictions(explanation);
   page.findings(explanation);
-  for (const device of explanation.devices) page.device(device, explanation.kernels);
   page.differences(explanation);
+  for (const device of explanation.devices) page.device(device, explanation.kernels);
   page.notUnderstood(explanation);
   for (const note of explanation.notes) page.item('note', note);
   return `${page.lines

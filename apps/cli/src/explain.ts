@@ -1,6 +1,11 @@
 import { closeSync, readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
-import { type ExplainInput, type Explanation, explain as explainMachine } from '@pinhole/machine';
+import {
+  ExplainError,
+  type ExplainInput,
+  type Explanation,
+  explain as explainMachine,
+} from '@pinhole/machine';
 import { type ConsoleFact, createConsoleReader } from '@pinhole/trace';
 import { EXIT, InputError } from './exit.js';
 import { renderExplanation } from './explain-text.js';
@@ -23,13 +28,23 @@ const MAX_BYTES = 256 * 2 ** 20;
 
 /** `pinhole explain`: how each virtio device reaches memory, and why. */
 export function explain(scenario: string | undefined, options: ExplainOptions): void {
-  const explanation = explainMachine(inputOf(scenario, options));
+  const explanation = explained(inputOf(scenario, options), options);
   process.stdout.write(
     options.format === 'json'
       ? `${JSON.stringify(explanation, null, 2)}\n`
       : renderExplanation(explanation, { width: terminalWidth(), color: showsColor() }),
   );
   if (hasError(explanation)) process.exitCode = EXIT.FAILED;
+}
+
+// What is wrong with a device tree is said with the file's name.
+function explained(input: ExplainInput, { dtb }: ExplainOptions): Explanation {
+  try {
+    return explainMachine(input);
+  } catch (error) {
+    if (!(error instanceof ExplainError) || error.code !== 'E_DEVICE_TREE') throw error;
+    throw new InputError(`${dtb ?? ''}: expected a flattened device tree: ${error.message}`, error);
+  }
 }
 
 function inputOf(scenario: string | undefined, options: ExplainOptions): ExplainInput {

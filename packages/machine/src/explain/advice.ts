@@ -60,7 +60,7 @@ const RULES: readonly RiskRule[] = [
   {
     id: 'hypercalls',
     severity: 'warning',
-    when: isWindow,
+    when: ({ path }) => path === 'default-window' || path === 'second-window-dynamic',
     text: () =>
       'Every buffer costs a hypercall to map and one to unmap: 2(n+3) for a request of n data segments with an indirect table. Costs grow with requests and segments, not with bytes.',
     source: '[linux v6.1 arch/powerpc/platforms/pseries/iommu.c tce_buildmulti_pSeriesLP]',
@@ -125,7 +125,8 @@ const RULES: readonly RiskRule[] = [
   {
     id: 'unused-iommu',
     severity: 'warning',
-    when: ({ machine, flag, path }) => machine.viommu !== undefined && !flag && path === 'physical',
+    when: ({ machine, device, flag, path }) =>
+      machine.platform !== 'pseries' && hasIommu(machine, device) && !flag && path === 'physical',
     text: ({ machine }) =>
       `There is an IOMMU (${machine.viommu ?? ''}), and this device goes past it: it gives no protection from this device. Without iommu_platform=on guest user space cannot have it either (VFIO).`,
     source: '[qemu v7.2 hw/virtio/virtio-bus.c virtio_bus_device_plugged]',

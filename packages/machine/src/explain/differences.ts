@@ -28,15 +28,18 @@ const ASPECTS: readonly { readonly what: string; readonly of: (answer: Answer) =
         .map(({ id }) => id)
         .join(', ') || 'none',
   },
-  {
-    what: 'steps of the guest',
-    of: ({ steps }) =>
-      steps
-        .filter(({ side }) => side === 'guest')
-        .map(({ text }) => text)
-        .join('; '),
-  },
 ];
+
+// The steps that an answer does not share with all the others.
+function ownSteps(answers: readonly Answer[]): (answer: Answer) => string {
+  const textsOf = ({ steps }: Answer): string[] =>
+    steps.map(({ text, fact }) => `${text}: ${fact}`);
+  const all = answers.map((answer) => new Set(textsOf(answer)));
+  return (answer) =>
+    textsOf(answer)
+      .filter((text) => !all.every((texts) => texts.has(text)))
+      .join('; ') || 'none of its own';
+}
 
 /** Only what is not the same under all kernels. */
 export function differencesOf(
@@ -48,12 +51,15 @@ export function differencesOf(
     const assumptions = [...new Set(answers.map(({ assuming }) => assuming))];
     return assumptions.flatMap((assuming) => {
       const compared = answers.filter((answer) => answer.assuming === assuming);
-      return ASPECTS.map(({ what, of }) => ({
-        device: name,
-        assuming,
-        what,
-        values: compared.map((answer) => ({ kernel: answer.kernel, value: of(answer) })),
-      })).filter(({ values }) => new Set(values.map(({ value }) => value)).size > 1);
+      const aspects = [...ASPECTS, { what: 'steps', of: ownSteps(compared) }];
+      return aspects
+        .map(({ what, of }) => ({
+          device: name,
+          assuming,
+          what,
+          values: compared.map((answer) => ({ kernel: answer.kernel, value: of(answer) })),
+        }))
+        .filter(({ values }) => new Set(values.map(({ value }) => value)).size > 1);
     });
   });
 }

@@ -44,31 +44,25 @@ function dmaSteps(scenario: Scenario): ExplanationStep[] {
   if (kernel === undefined || pseries === undefined) return [];
   const rng = createRng(seed);
   const { dma } = pseries.build({ machine, guest, kernel, rng, tracer: NO_TRACE });
-  return dma.steps.flatMap(({ what, fact, source }): ExplanationStep[] => {
-    const step: ExplanationStep = { side: 'guest', text: what, fact, source };
-    const isCreate = /create-pe-dma-window|create_ddw/.test(what);
-    return isCreate ? [sizeStep(scenario), step] : [step];
+  return dma.steps.map(({ what, fact, source }): ExplanationStep => {
+    const isSize = what.includes('ddw_memory_hotplug_max');
+    return {
+      side: 'guest',
+      text: what,
+      fact: isSize ? `${fact}; ${lrdrFact(scenario)}` : fact,
+      source,
+    };
   });
 }
 
-// What the second window's size comes from.
-function sizeStep({ machine, guest }: Scenario): ExplanationStep {
-  const profile = findKernelProfile(guest.kernel);
-  const isLrdrOnly = profile?.ddw.maxMemoryFrom === 'lrdr-only';
-  const lrdr =
-    machine.maxMemory === undefined
-      ? machine.qemu === '7.2'
-        ? 'ibm,lrdr-capacity says 0: QEMU 7.2 without maxmem'
-        : `ibm,lrdr-capacity says where memory ends: QEMU ${machine.qemu} without maxmem`
-      : 'ibm,lrdr-capacity says how far maxmem reaches';
-  return {
-    side: 'guest',
-    text: isLrdrOnly
-      ? 'the window is made as large as ibm,lrdr-capacity says that memory can become'
-      : 'the window is made as large as memory is or can become, whichever is more',
-    fact: lrdr,
-    source: profile?.ddw.source ?? '',
-  };
+// What the second window's size comes from, in terms of QEMU's options.
+function lrdrFact({ machine }: Scenario): string {
+  if (machine.maxMemory !== undefined && machine.maxMemory > machine.memory) {
+    return 'ibm,lrdr-capacity says how far maxmem reaches';
+  }
+  return machine.qemu === '7.2'
+    ? 'ibm,lrdr-capacity says 0: QEMU 7.2 without maxmem'
+    : `ibm,lrdr-capacity says where memory ends: QEMU ${machine.qemu} without maxmem`;
 }
 
 /** Which path the run took. */

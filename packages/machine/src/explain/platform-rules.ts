@@ -139,7 +139,10 @@ export const PLATFORM_RULES: readonly PlatformRule[] = [
       flagStep(true),
       {
         text: `dma-iommu gives out bus addresses: a page table entry written per page mapped, and an invalidation that QEMU has to hear of (${machine.viommu ?? ''})`,
-        fact: `${machine.viommu ?? ''}; a kernel that does not switch it on (intel_iommu=on) uses physical addresses instead`,
+        fact:
+          machine.platform === 'x86'
+            ? `${machine.viommu ?? ''}; a kernel that does not switch it on (intel_iommu=on) uses physical addresses instead`
+            : (machine.viommu ?? ''),
         source: '[linux v6.1 kernel/dma/mapping.c dma_map_page_attrs]',
       },
     ],

@@ -2,7 +2,7 @@
 import { formatSize, ModelError } from '@pinhole/base';
 import type { Cost, ExplanationStep, Fix, PathId, Reach } from './explanation.js';
 import { PATHS } from './explanation.js';
-import type { DeviceFacts, MachineFacts } from './facts.js';
+import type { DeviceFacts } from './facts.js';
 import { guestSteps, pathOf } from './guest-adapter.js';
 import {
   hasParameter,
@@ -48,7 +48,7 @@ export function answerPseries(runner: ModelRunner, question: ModelQuestion): Pse
   const path = pathOf(run);
   return {
     path,
-    steps: [...parameterSteps(question.machine), ...guestSteps(run)],
+    steps: guestSteps(run),
     cost: costOf(run, question),
     reach: reachOf(run, path),
     fixes: fixesOf(runner, question, path),
@@ -66,18 +66,6 @@ function isOfMachine(error: unknown, question: ModelQuestion): error is ModelErr
   } catch {
     return true;
   }
-}
-
-function parameterSteps(machine: MachineFacts): ExplanationStep[] {
-  if (!hasParameter(machine, 'disable_ddw')) return [];
-  return [
-    {
-      side: 'guest',
-      text: 'the kernel does not try for a second window',
-      fact: 'disable_ddw among the kernel parameters',
-      source: '[linux v6.1 arch/powerpc/platforms/pseries/iommu.c iommu_init_early_pSeries]',
-    },
-  ];
 }
 
 function costOf(run: ModelRun, { device, machine }: ModelQuestion): Cost | null {
@@ -98,11 +86,6 @@ function costOf(run: ModelRun, { device, machine }: ModelQuestion): Cost | null 
   }
   if (device.worker !== 'qemu') {
     notes.push('translations are counted as QEMU would make them; vhost keeps them in its IOTLB');
-  }
-  if (hasParameter(machine, 'multitce=off')) {
-    notes.push(
-      'multitce=off is not modelled: every page would cost a hypercall of its own, and so would each unmap',
-    );
   }
   return { origin: 'model', rows: run.rows, notes };
 }
@@ -149,7 +132,14 @@ function fixesOf(runner: ModelRunner, question: ModelQuestion, path: PathId): Fi
   const singles = tried(runner, question, changes, good);
   const pairs = changes.flatMap((one, i) => changes.slice(i + 1).map((two) => both(one, two)));
   const found = singles.length > 0 ? singles : tried(runner, question, pairs, good);
-  return isSecure ? found : [...found, ...tried(runner, question, [flagOff], ['physical'])];
+  const others = tried(
+    runner,
+    question,
+    [noDdw],
+    path === 'default-window-leak' ? ['default-window'] : [],
+  );
+  const past = isSecure ? [] : tried(runner, question, [flagOff], ['physical']);
+  return [...found, ...others, ...past];
 }
 
 function tried(
@@ -218,6 +208,18 @@ function changesFor(question: ModelQuestion): Change[] {
   }
   return changes;
 }
+
+/** Without a try for a second window there is no failure that leaves half of it behind. */
+const noDdw: Change = {
+  change: 'disable_ddw on the kernel command line',
+  apply: (question) => ({
+    ...question,
+    machine: {
+      ...question.machine,
+      kernelParameters: `${question.machine.kernelParameters} disable_ddw`.trim(),
+    },
+  }),
+};
 
 const flagOff: Change = {
   change: 'iommu_platform=off',
