@@ -13,7 +13,7 @@
  */
 import type { IommuTable } from '@pinhole/guest';
 import type { GuestOperation } from './guest-operations.js';
-import { callKey, type LoggedCall, type TceCall } from './tce-call.js';
+import { isSameCall, type LoggedCall, type TceCall } from './tce-call.js';
 
 /** Entries are taken. */
 interface AllocStep {
@@ -32,7 +32,6 @@ interface CallStep {
   readonly operation: GuestOperation;
   readonly opcode: number;
   call: TceCall | undefined;
-  key: string;
   /** What the guest's trace says that it returned. */
   ret: bigint | undefined;
 }
@@ -52,8 +51,7 @@ export type { AllocStep, CallStep, FreeStep };
 
 /** Makes the step of a hypercall. */
 export function callStep(operation: GuestOperation, opcode: number, call?: TceCall): CallStep {
-  const key = call === undefined ? '' : callKey(call);
-  return { kind: 'call', operation, opcode, call, key, ret: undefined };
+  return { kind: 'call', operation, opcode, call, ret: undefined };
 }
 
 interface Thread {
@@ -74,6 +72,8 @@ interface Done {
   readonly hints: readonly number[] | undefined;
 }
 
+/** A free leaves the hints as they are. */
+const FREED: readonly number[] = [];
 /** Steps that can be undone. */
 const TRAIL = 512;
 /** How far back a search goes, tried one after the other. */
@@ -217,8 +217,8 @@ export class AllocationOrder {
   #try(thread: Thread): boolean {
     const step = thread.steps[thread.next] as AllocStep | FreeStep;
     const { table } = step;
-    const { hints } = table;
     if (step.kind === 'alloc') {
+      const { hints } = table;
       const got = table.alloc(step.npages, step.alignOrder, step.operation.cpu);
       if (got !== step.entry) {
         if (got >= 0) table.free(got, step.npages);
@@ -228,7 +228,7 @@ export class AllocationOrder {
       this.#advance(thread, step, hints);
     } else if (table.isTaken(step.entry, step.npages)) {
       table.free(step.entry, step.npages);
-      this.#advance(thread, step, hints);
+      this.#advance(thread, step, FREED);
     } else {
       this.#advance(thread, step, undefined);
     }
@@ -253,8 +253,11 @@ export class AllocationOrder {
     this.#waiting += 1;
     if (step.kind === 'call') this.#happened -= 1;
     if (step.kind === 'call' || hints === undefined) return done;
-    if (step.kind === 'free') step.table.observe(step.entry, step.npages);
-    else if (step.entry >= 0) step.table.free(step.entry, step.npages);
+    if (step.kind === 'free') {
+      step.table.take(step.entry, step.npages);
+      return done;
+    }
+    if (step.entry >= 0) step.table.free(step.entry, step.npages);
     step.table.hints = hints;
     return done;
   }
@@ -433,6 +436,6 @@ function nextCall(thread: Thread): CallStep | undefined {
   return undefined;
 }
 
-function matches({ call, key, opcode }: CallStep, logged: LoggedCall): boolean {
-  return call === undefined ? opcode === logged.opcode : key === callKey(logged);
+function matches({ call, opcode }: CallStep, logged: LoggedCall): boolean {
+  return call === undefined ? opcode === logged.opcode : isSameCall(call, logged);
 }

@@ -52,6 +52,8 @@ const KINDS: ReadonlyMap<string, GuestOperation['kind']> = new Map([
 const LEVELS: Readonly<Record<string, number>> = { task: 0, softirq: 1, hardirq: 2, nmi: 3 };
 /** Hypercalls that wait for the event that explains them; more than any mapping makes. */
 const MAX_PENDING = 65_536;
+/** [linux v6.1 include/linux/threads.h PID_MAX_LIMIT] */
+const PID_LIMIT = 2 ** 22;
 /** Where the kernel's linear map begins. [linux v6.1 arch/powerpc/include/asm/page.h PAGE_OFFSET] */
 const PAGE_OFFSET = 0xc000_0000_0000_0000n;
 
@@ -69,6 +71,7 @@ export interface GuestOperationReaderOptions {
 export class GuestOperationReader {
   readonly #options: GuestOperationReaderOptions;
   readonly #pending = new Map<string, TracedCall[]>();
+  readonly #who = new Map<number, Who>();
 
   constructor(options: GuestOperationReaderOptions) {
     this.#options = options;
@@ -94,7 +97,7 @@ export class GuestOperationReader {
   }
 
   #entry({ args }: TraceEvent, line: number): void {
-    const { thread } = whoOf(args);
+    const { thread } = this.#whoOf(args);
     const calls = this.#pending.get(thread) ?? [];
     calls.push({ opcode: Number(args.opcode), line, ret: undefined });
     this.#pending.set(thread, calls);
@@ -102,7 +105,7 @@ export class GuestOperationReader {
   }
 
   #exit({ args }: TraceEvent, line: number): void {
-    const { thread } = whoOf(args);
+    const { thread } = this.#whoOf(args);
     const calls = this.#pending.get(thread);
     const last = calls?.findLast(({ ret }) => ret === undefined);
     // The trace began inside this hypercall.
@@ -114,7 +117,7 @@ export class GuestOperationReader {
   }
 
   #dma(kind: GuestOperation['kind'], args: TraceEvent['args'], line: number): void {
-    const { thread, cpu, level } = whoOf(args);
+    const { thread, cpu, level } = this.#whoOf(args);
     const traced = this.#pending.get(thread) ?? [];
     this.#pending.delete(thread);
     this.#options.onOperation({
@@ -131,6 +134,20 @@ export class GuestOperationReader {
       dmaAddr: args.dma_addr as bigint,
       traced,
     });
+  }
+
+  // An interrupt runs to its end before its CPU does anything else of its kind; tasks take turns.
+  #whoOf(args: TraceEvent['args']): Who {
+    const cpu = Number(args.cpu ?? 0);
+    const level = LEVELS[String(args.context)] ?? 0;
+    const pid = level > 0 ? 0 : Number(args.pid ?? 0);
+    const key = (cpu * 4 + level) * PID_LIMIT + (pid % PID_LIMIT);
+    const known = this.#who.get(key);
+    if (known !== undefined) return known;
+    if (this.#who.size >= MAX_PENDING) this.#who.clear();
+    const who = { thread: level > 0 ? `${cpu}/${level}` : `${cpu}/0/${pid}`, cpu, level };
+    this.#who.set(key, who);
+    return who;
   }
 
   #emitCalls(thread: string, traced: readonly TracedCall[], line?: number): void {
@@ -165,11 +182,10 @@ export function callsOperation(
   };
 }
 
-// An interrupt runs to its end before its CPU does anything else of its kind; tasks take turns.
-function whoOf(args: TraceEvent['args']): { thread: string; cpu: number; level: number } {
-  const cpu = Number(args.cpu ?? 0);
-  const level = LEVELS[String(args.context)] ?? 0;
-  return { thread: level > 0 ? `${cpu}/${level}` : `${cpu}/0/${args.pid}`, cpu, level };
+interface Who {
+  readonly thread: string;
+  readonly cpu: number;
+  readonly level: number;
 }
 
 function physicalOf({ phys_addr, virt_addr }: TraceEvent['args']): number | undefined {

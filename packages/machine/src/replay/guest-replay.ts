@@ -10,7 +10,7 @@ import {
 } from './allocation-order.js';
 import type { GuestModel, GuestWindow, OperationPlan } from './guest-model.js';
 import { callsOperation, DMA_MAPPING_ERROR, type GuestOperation } from './guest-operations.js';
-import { callKey, describeCall, isMapping, type LoggedCall } from './tce-call.js';
+import { describeCall, isMapping, isSameCall, type LoggedCall, type TceCall } from './tce-call.js';
 
 /** Where the guest's trace, QEMU's log and the model disagree. */
 export interface GuestMismatch {
@@ -82,9 +82,10 @@ export interface GuestReplayOptions {
   readonly keep: number;
 }
 
-interface GivenUp {
-  readonly operation: GuestOperation;
-  readonly entries: Entries;
+/** Something without a hypercall: it is told before the next hypercall of the same CPU. */
+interface Untold {
+  readonly line: number;
+  readonly tell: () => void;
 }
 
 interface Live {
@@ -115,7 +116,7 @@ export class GuestReplay {
   /** Devices whose first event was an allocation: all their mappings are in the trace. */
   readonly #known = new Map<string, boolean>();
   /** By CPU, in the order of the trace: what the listener is not told yet. */
-  readonly #givenUp = new Map<number, GivenUp[]>();
+  readonly #untold = new Map<number, Untold[]>();
   readonly #mismatches: GuestMismatch[] = [];
   readonly #counts = {
     maps: 0,
@@ -198,11 +199,10 @@ export class GuestReplay {
 
   // The thread whose next hypercall this is; one known by its opcode only if no other fits.
   #threadOf(call: LoggedCall): string | undefined {
-    const key = callKey(call);
     let best: { thread: string; line: number } | undefined;
     for (const { thread, step } of this.#order.pendingCalls()) {
       if (step.call !== undefined) {
-        if (step.key === key) return thread;
+        if (isSameCall(step.call, call)) return thread;
       } else if (step.opcode === call.opcode) {
         const line = step.operation.startLine;
         if (best === undefined || line < best.line) best = { thread, line };
@@ -228,19 +228,18 @@ export class GuestReplay {
     if (step.ret !== undefined && step.ret !== call.ret) {
       this.#hcallMismatch(operation, call, 'return code', `${step.ret}`, `${call.ret} (QEMU)`);
     }
-    this.#giveUp(operation);
+    this.#tell(operation);
     const plan = this.#plans.get(operation);
     const isKnown = operation.kind !== 'calls';
     this.#options.listener?.happened?.(call, isKnown ? operation : undefined, plan?.entries);
     if (plan?.steps.findLast(({ kind }) => kind === 'call') === step) this.#plans.delete(operation);
   }
 
-  // What a CPU gave up before this operation began, it gave up before what follows.
-  #giveUp({ cpu, startLine }: GuestOperation): void {
-    const given = this.#givenUp.get(cpu);
-    while (given !== undefined && (given[0]?.operation.line ?? startLine) < startLine) {
-      const { operation, entries } = given.shift() as GivenUp;
-      this.#options.listener?.givenUp?.(operation, entries);
+  // What a CPU did before this operation began, it did before what follows.
+  #tell({ cpu, startLine }: GuestOperation): void {
+    const untold = this.#untold.get(cpu);
+    while (untold !== undefined && (untold[0]?.line ?? startLine) < startLine) {
+      untold.shift()?.tell();
     }
   }
 
@@ -274,8 +273,7 @@ export class GuestReplay {
       this.#unexplained(call);
       return;
     }
-    const key = callKey(call);
-    if (pending.some((other) => this.#comesLater(other.thread, key))) {
+    if (pending.some((other) => this.#comesLater(other.thread, call))) {
       const { operation } = step;
       this.#hcallMismatch(operation, undefined, 'hypercall', 'missing in the log', describe(step));
       this.#counts.hcallsPredicted += 1;
@@ -295,14 +293,16 @@ export class GuestReplay {
   #isAhead(step: CallStep): boolean {
     for (let ahead = 1; ahead < CALLS_AHEAD; ahead += 1) {
       const call = this.#order.peekCall(ahead);
-      if (call !== undefined && step.call !== undefined && callKey(call) === step.key) return true;
+      if (call !== undefined && step.call !== undefined && isSameCall(step.call, call)) return true;
     }
     return false;
   }
 
-  #comesLater(thread: string, key: string): boolean {
+  #comesLater(thread: string, call: LoggedCall): boolean {
     const calls = this.#order.upcoming(thread, 24).filter((step) => step.kind === 'call');
-    return calls.slice(1, CALLS_AHEAD).some((step) => step.key === key);
+    return calls
+      .slice(1, CALLS_AHEAD)
+      .some((step) => step.call !== undefined && isSameCall(step.call, call));
   }
 
   // The guest's trace may have the wrong address: then the model's, or the log's, is the right one.
@@ -322,11 +322,11 @@ export class GuestReplay {
       const entry = this.#model.allocDry(table, npages, alignOrder, operation.cpu);
       if (entry < 0) return false;
       const calls = this.#model.buildCalls(operation, window, entry);
-      if (calls[0] === undefined || callKey(calls[0]) !== callKey(call)) return false;
+      if (calls[0] === undefined || !isSameCall(calls[0], call)) return false;
       const address = hex(this.#model.addressOf(operation, window, entry));
       this.#addressMismatch(operation, call, 'address', address);
       alloc.entry = entry;
-      this.#rewrite(plan, operation, calls);
+      this.#rewrite(plan, calls);
       return true;
     }
     const expected = step.call;
@@ -339,18 +339,16 @@ export class GuestReplay {
     if (own?.isTaken(plan.entries.entry, npages) === true) return false;
     this.#addressMismatch(operation, call, 'address', hex(call.ioba));
     for (const other of plan.steps) if (other.kind === 'free') other.entry = entry;
-    this.#rewrite(plan, operation, [call]);
+    this.#rewrite(plan, [call]);
     return true;
   }
 
-  #rewrite(plan: OperationPlan, operation: GuestOperation, calls: readonly TceCallLike[]): void {
+  #rewrite(plan: OperationPlan, calls: readonly TceCall[]): void {
     const steps = plan.steps.filter((other): other is CallStep => other.kind === 'call');
     calls.forEach((right, i) => {
       const other = steps[i];
       if (other === undefined) return;
-      const made = callStep(operation, right.opcode, right);
-      other.call = made.call;
-      other.key = made.key;
+      other.call = right;
     });
   }
 
@@ -449,8 +447,10 @@ export class GuestReplay {
     if (kind === 'map' || kind === 'alloc') {
       if (dmaAddr === DMA_MAPPING_ERROR) {
         this.#counts.failedMaps += 1;
-        const alloc = plan.steps.find((step) => step.kind === 'alloc');
-        this.#options.listener?.failed?.(operation, alloc?.npages ?? 0);
+        this.#later(operation, () => {
+          const alloc = plan.steps.find((step) => step.kind === 'alloc');
+          this.#options.listener?.failed?.(operation, alloc?.npages ?? 0);
+        });
         return;
       }
       if (plan.expected !== undefined && plan.expected !== dmaAddr) {
@@ -461,13 +461,18 @@ export class GuestReplay {
       this.#hold(operation);
     } else {
       this.#release(operation);
-      if (plan.isGivenUp && plan.entries !== undefined) {
-        const given = this.#givenUp.get(operation.cpu);
-        if (given === undefined)
-          this.#givenUp.set(operation.cpu, [{ operation, entries: plan.entries }]);
-        else given.push({ operation, entries: plan.entries });
+      const { entries } = plan;
+      if (plan.isGivenUp && entries !== undefined) {
+        this.#later(operation, () => this.#options.listener?.givenUp?.(operation, entries));
       }
     }
+  }
+
+  #later(operation: GuestOperation, tell: () => void): void {
+    if (this.#options.listener === undefined) return;
+    const told = this.#untold.get(operation.cpu);
+    if (told === undefined) this.#untold.set(operation.cpu, [{ line: operation.line, tell }]);
+    else told.push({ line: operation.line, tell });
   }
 
   #hold({ device, size, direction, kind, dmaAddr }: GuestOperation): void {
@@ -502,10 +507,8 @@ export class GuestReplay {
   }
 
   #finish(): void {
-    for (const given of this.#givenUp.values()) {
-      for (const { operation, entries } of given.splice(0)) {
-        this.#options.listener?.givenUp?.(operation, entries);
-      }
+    for (const untold of this.#untold.values()) {
+      for (const { tell } of untold.splice(0)) tell();
     }
     for (const { thread } of [...this.#order.tails()]) {
       for (;;) {
@@ -571,8 +574,6 @@ export class GuestReplay {
     this.#mismatches.push({ kind, guestLine, qemuLine, what, recorded, model });
   }
 }
-
-type TceCallLike = Parameters<typeof callKey>[0];
 
 function describe({ call, opcode }: CallStep): string {
   return call === undefined ? (HCALL_NAMES.get(opcode) ?? hex(opcode)) : describeCall(call);

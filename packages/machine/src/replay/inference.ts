@@ -38,7 +38,7 @@ export function inferRun(
   const { guest, alignment } = facts;
   const boot = facts.boots[alignment?.boot ?? facts.boots.length - 1];
   const { kernel, kernelFrom, release } = inferKernel(guest, console, kernelId);
-  const ddw = inferDdw(boot);
+  const ddw = inferDdw(boot, kernel);
   return {
     kernel,
     kernelFrom,
@@ -77,11 +77,13 @@ function fallback(
   return { kernel: findKernelProfile(id) as KernelProfile, kernelFrom, release: undefined };
 }
 
-// A query is a kernel that wants a window; QEMU logs a creation only when it worked.
-function inferDdw(boot: Boot | undefined): DdwState {
+// A query is a kernel that wants a window, but for the one that some make at boot for each bridge.
+// QEMU logs a creation only when it worked.
+function inferDdw(boot: Boot | undefined, { ddw }: KernelProfile): DdwState {
   if (boot === undefined) return 'unknown';
   if (boot.created.length > 0) return 'created';
-  return boot.queries.length > 0 ? 'lost' : 'not asked for';
+  const atBoot = ddw.queriesAtBoot ? Math.max(1, boot.windows.length) : 0;
+  return boot.queries.length > atBoot ? 'lost' : 'not asked for';
 }
 
 /**

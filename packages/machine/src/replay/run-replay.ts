@@ -11,6 +11,8 @@ import { type GuestOperation, GuestOperationReader } from './guest-operations.js
 import { type Entries, GuestReplay, type GuestReplayResult } from './guest-replay.js';
 import { HypervisorReplay, type HypervisorReplayResult } from './hypervisor-replay.js';
 import type { Inference } from './inference.js';
+import { RunNarrator } from './run-narrator.js';
+import type { RunObserver } from './run-observer.js';
 import { assumedWindow, type Boot, liobnOf, type RunFacts, routeFrom } from './run-scout.js';
 import { type LoggedCall, loggedCall } from './tce-call.js';
 import { TceLedger } from './tce-ledger.js';
@@ -24,6 +26,8 @@ export interface RunReplayOptions {
   readonly pageSizes?: bigint;
   /** How many mismatches of each kind are kept. Default 10. */
   readonly keep?: number;
+  /** Is told of everything, in one order. */
+  readonly observer?: RunObserver;
 }
 
 /** What a replay found. */
@@ -51,6 +55,9 @@ export class RunReplay {
   readonly #begins: ReadonlyMap<number, number>;
   readonly #leaked: MappingRequest[] = [];
   readonly #leaksAfterLoss: boolean;
+  readonly #narrator: RunNarrator | undefined;
+  /** Of the mapping that was read last, if it failed. */
+  #failedPages: number | undefined;
   #leakedMappings = 0;
   #lastLeak: Entries | undefined;
   #firstFailure: FirstFailure | undefined;
@@ -60,7 +67,8 @@ export class RunReplay {
   #hasAllGuest = false;
 
   constructor(options: RunReplayOptions) {
-    const { facts, inference, dmaWindowSize, pageSizes, keep = 10 } = options;
+    const { facts, inference, dmaWindowSize, pageSizes, keep = 10, observer } = options;
+    this.#narrator = observer === undefined ? undefined : new RunNarrator(observer);
     this.#hypervisor = new HypervisorReplay({
       keep,
       ...(dmaWindowSize === undefined ? {} : { dmaWindowSize }),
@@ -88,14 +96,17 @@ export class RunReplay {
       keep,
       listener: {
         happened: (call, operation, entries) => this.#happened(call, operation, entries),
-        givenUp: (operation, entries) => this.ledger.givenUp(operation, entries),
+        givenUp: (operation, entries) => this.#givenUp(operation, entries),
         failed: (operation, npages) => this.#failed(operation, npages),
       },
     });
     this.#guest = replay;
     this.#reader = new GuestOperationReader({
       hasDmaEvents: guest.hasDmaEvents,
-      onOperation: (operation) => replay.operation(operation),
+      onOperation:
+        this.#narrator === undefined
+          ? (operation) => replay.operation(operation)
+          : (operation) => this.#observed(operation, replay),
     });
   }
 
@@ -106,7 +117,10 @@ export class RunReplay {
 
   /** Which file it needs more of; undefined: none. */
   get wants(): 'qemu' | 'guest' | undefined {
-    if (!this.#hasAllGuest && this.#guest?.wants === 'operations') return 'guest';
+    if (!this.#hasAllGuest) {
+      if (this.#guest?.wants === 'operations') return 'guest';
+      if (this.#narrator?.wantsOperations === true) return 'guest';
+    }
     if (!this.#hasAllQemu) return 'qemu';
     return this.#hasAllGuest ? undefined : 'guest';
   }
@@ -123,7 +137,7 @@ export class RunReplay {
     );
     if (call === undefined) {
       if (event.name === 'virtqueue_pop' && this.#calls >= this.#base) this.#requests += 1;
-      if (this.#held.length === 0) this.ledger.event(event, line);
+      if (this.#held.length === 0) this.#passed(event, line);
       else this.#held.push({ event, line, isCall: false });
       return;
     }
@@ -131,6 +145,7 @@ export class RunReplay {
     if (this.#guest === undefined || this.#calls <= this.#base) {
       if (this.#calls > (this.#begins.get(call.liobn) ?? 0)) this.#model?.observe(call);
       this.ledger.call(call, undefined);
+      this.#narrator?.qemuEvent(event, line, { call, operation: undefined, entries: undefined });
       return;
     }
     this.#held.push({ event, line, isCall: true });
@@ -180,13 +195,31 @@ export class RunReplay {
     operation: GuestOperation | undefined,
     entries: Entries | undefined,
   ): void {
-    this.#held.shift();
+    const head = this.#held.shift() as Held;
     this.ledger.call(call, operation);
+    this.#narrator?.qemuEvent(head.event, head.line, { call, operation, entries });
     if (operation !== undefined && entries !== undefined) this.#noteLeak(operation, entries, call);
     while (this.#held[0]?.isCall === false) {
       const { event, line } = this.#held.shift() as Held;
-      this.ledger.event(event, line);
+      this.#passed(event, line);
     }
+  }
+
+  #passed(event: TraceEvent, line: number): void {
+    this.ledger.event(event, line);
+    this.#narrator?.qemuEvent(event, line);
+  }
+
+  #observed(operation: GuestOperation, replay: GuestReplay): void {
+    this.#failedPages = undefined;
+    // Before the replay: hypercalls that it led to may happen at once.
+    this.#narrator?.read(operation, undefined);
+    replay.operation(operation);
+  }
+
+  #givenUp(operation: GuestOperation, entries: Entries): void {
+    this.ledger.givenUp(operation, entries);
+    this.#narrator?.givenUp(operation, entries);
   }
 
   #failed(operation: GuestOperation, npages: number): void {
@@ -195,8 +228,9 @@ export class RunReplay {
     const table = this.#model?.tables.get(liobnOf(operation.device));
     if (table === undefined) return;
     const { alignOrder } = (this.#model as GuestModel).request(operation, table);
-    // Entry 0 is not for use.
-    const free = table.size - table.inUse - (table.busOffset === 0n ? 1 : 0);
+    // Entry 0 and the last one of each pool are never handed out.
+    const unusable = table.pools.length + (table.busOffset === 0n ? 1 : 0);
+    const free = table.size - table.inUse - unusable;
     const request = { npages, alignOrder, cpu: operation.cpu };
     this.#firstFailure = { window: table, request, free };
   }

@@ -21,6 +21,8 @@ const MAX_BOOTS = 4096;
 /** A window's clearing has at least this many hypercalls, or begins at bus address 0. */
 const MIN_CLEAR_CALLS = 16;
 const DEFAULT_PAGE_SHIFT = 12;
+/** Entries of one H_STUFF_TCE of Linux. [linux v6.1 arch/powerpc/platforms/pseries/iommu.c tce_freemulti_pSeriesLP] */
+const TCE_CALL_MAX = 512;
 
 /** A window that a kernel cleared: it began to use it there. */
 export interface ClearedWindow {
@@ -116,7 +118,8 @@ export class RunScout {
   readonly #clearing = new Map<number, Clearing>();
   readonly #mapped = new Set<string>();
   #candidates: Candidate[] | undefined;
-  #recent: string[] = [];
+  readonly #recent: string[] = [];
+  #alignedBoot: number | undefined;
   #calls = 0;
   #addresses: Set<bigint> | undefined;
   #lookedFor = 0;
@@ -221,6 +224,8 @@ export class RunScout {
       }
       return;
     }
+    // A clearing begins at the window's start, or with a whole list elsewhere.
+    if (call.ioba !== 0n && call.npages < TCE_CALL_MAX) return;
     this.#clearing.set(call.liobn, {
       liobn: call.liobn,
       start: call.ioba,
@@ -251,22 +256,24 @@ export class RunScout {
 
   #align(call: LoggedCall): void {
     this.#candidates ??= this.#guest.candidates();
+    const boot = this.#boots.length - 1;
+    // Nothing in the same boot is better than all of them.
+    if (this.#alignedBoot === boot) return;
     const longest = Math.max(0, ...this.#candidates.map(({ keys }) => keys.length));
     if (longest === 0) return;
     this.#recent.push(callKey(call));
     if (this.#recent.length > longest) this.#recent.shift();
-    const boot = this.#boots.length - 1;
     for (const candidate of this.#candidates) {
       const { keys, best } = candidate;
       const start = this.#recent.length - keys.length;
-      // Nothing in the same boot is better than all of them.
-      if (start < 0 || (best.score === keys.length && best.boot === boot)) continue;
+      if (start < 0 || keys.length === 0) continue;
       let score = 0;
       for (let i = 0; i < keys.length; i += 1) {
         if (isSame(keys[i] as string, this.#recent[start + i] as string)) score += 1;
       }
       if (score > best.score || (score === best.score && boot > best.boot)) {
         candidate.best = { score, base: this.#calls - keys.length, boot };
+        if (score === keys.length) this.#alignedBoot = boot;
       }
     }
   }
@@ -410,7 +417,8 @@ class GuestScout {
       for (const { opcode } of traced.slice(0, extra)) keys.push(`${opcode}`);
       // A kernel that takes an unmap for a direct one makes no hypercall.
       if (this.#hasCalls && traced.length === 0) continue;
-      for (const { key, opcode } of calls) keys.push(key === '' ? `${opcode}` : key);
+      for (const { call, opcode } of calls)
+        keys.push(call === undefined ? `${opcode}` : callKey(call));
       if (keys.length >= KEYS) break;
     }
     return keys.slice(0, KEYS);

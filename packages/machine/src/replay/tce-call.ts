@@ -60,6 +60,17 @@ export function loggedCall(
   return { opcode, liobn, ioba, npages: 1, tce: args.tce as bigint, line, ret };
 }
 
+/** Whether two hypercalls do the same. */
+export function isSameCall(a: TceCall, b: TceCall): boolean {
+  return (
+    a.ioba === b.ioba &&
+    a.opcode === b.opcode &&
+    a.tce === b.tce &&
+    a.npages === b.npages &&
+    a.liobn === b.liobn
+  );
+}
+
 /** Two hypercalls are the same when their keys are. */
 export function callKey({ opcode, liobn, ioba, npages, tce }: TceCall): string {
   return `${opcode} ${liobn} ${ioba} ${npages} ${tce}`;
