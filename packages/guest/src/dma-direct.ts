@@ -2,7 +2,6 @@ import { addU64, distanceU64, type Gpa, type HiLo, hi32, joinU64, lo32 } from '@
 import type { DmaDirection, DmaOps, DmaRange, GuestMemory } from '@pinhole/memory';
 import type { DmaDispatch } from './dma-dispatch.js';
 import type { GuestPages } from './guest-pages.js';
-import { IO_TLB_SEGSIZE, IO_TLB_SIZE } from './params.js';
 import type { Swiotlb } from './swiotlb.js';
 
 /** What a device can reach: `DmaDispatch` is one. */
@@ -54,9 +53,8 @@ class DirectDmaOps implements DmaOps {
       return { cpuStart, size, dmaStart: { hi: hi32(dmaStart), lo: lo32(dmaStart) } };
     });
     this.name = options.forceBounce === undefined ? 'dma-direct' : 'dma-direct + swiotlb';
-    // [linux v6.1 kernel/dma/swiotlb.c swiotlb_max_mapping_size]
-    this.maxMappingSize =
-      options.forceBounce === undefined ? Number.POSITIVE_INFINITY : IO_TLB_SEGSIZE * IO_TLB_SIZE;
+    // [linux v6.1 kernel/dma/direct.c dma_direct_max_mapping_size]
+    this.maxMappingSize = options.forceBounce?.maxMappingSize ?? Number.POSITIVE_INFINITY;
   }
 
   map(gpa: Gpa, length: number, direction: DmaDirection, out: HiLo): boolean {

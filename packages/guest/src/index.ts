@@ -17,6 +17,8 @@ export {
   iommuMapping,
   iommuPagesTouched,
 } from './dma-iommu.js';
+export type { MapSgOptions, SgElement, SgSegment } from './dma-map-sg.js';
+export { iommuMapSg, iommuUnmapSg } from './dma-map-sg.js';
 export { createPhysicalDmaOps } from './dma-none.js';
 export type { GuestPagesOptions, GuestRun } from './guest-pages.js';
 export { GuestPages } from './guest-pages.js';

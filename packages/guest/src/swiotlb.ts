@@ -13,7 +13,14 @@ export interface SwiotlbOptions {
   readonly pageSize: number;
   /** One area a CPU, rounded up to a power of two. */
   readonly cpus: number;
+  /**
+   * Low address bits that the bounce address shares with the buffer's: NVMe asks for a page's, virtio
+   * for none. [linux v6.1 include/linux/dma-mapping.h dma_get_min_align_mask]
+   */
+  readonly minAlignMask?: number;
   readonly onFull?: (message: string) => void;
+  /** Told, in the kernel's words, of a copy that goes beyond its mapping. */
+  readonly onOverflow?: (message: string) => void;
 }
 
 interface Area {
@@ -24,11 +31,14 @@ interface Area {
 /**
  * Bounce buffers. [linux v6.1 kernel/dma/swiotlb.c swiotlb_do_find_slots, swiotlb_tbl_map_single]
  *
- * Deviates: slots of a mapping are remembered by their first slot; the pool does not grow.
+ * Deviates: the pool does not grow, as it can from 6.6 on. A search that 6.1 would never end (a full
+ * area, and a device with alignment bits above a slot's) ends with "full".
  */
 export class Swiotlb {
   readonly base: Gpa;
   readonly size: number;
+  /** Bytes of one mapping at most: 256 KiB, less what alignment takes. */
+  readonly maxMappingSize: number;
   /** Bytes copied into the pool and out of it. */
   bytesBounced = 0;
   readonly #options: SwiotlbOptions;
@@ -37,8 +47,11 @@ export class Swiotlb {
   readonly #areaSlots: number;
   /** Free slots from here to the end of the 128-slot segment; 0: in use. */
   readonly #list: Uint8Array;
-  /** For the first slot of a mapping: where the data really is. */
+  /** Of each slot in use: where its data really is, and how much of the mapping is left from there. */
   readonly #original: Float64Array;
+  readonly #allocSize: Float64Array;
+  readonly #slotOffsetMask: number;
+  readonly #slotAlignMask: number;
 
   constructor(options: SwiotlbOptions) {
     const segment = IO_TLB_SEGSIZE * IO_TLB_SIZE;
@@ -58,6 +71,13 @@ export class Swiotlb {
     this.#list = new Uint8Array(this.#slots);
     for (let i = 0; i < this.#slots; i += 1) this.#list[i] = IO_TLB_SEGSIZE - (i % IO_TLB_SEGSIZE);
     this.#original = new Float64Array(this.#slots);
+    this.#allocSize = new Float64Array(this.#slots);
+    const minAlignMask = options.minAlignMask ?? 0;
+    this.#slotOffsetMask = minAlignMask & (IO_TLB_SIZE - 1);
+    this.#slotAlignMask = minAlignMask & ~(IO_TLB_SIZE - 1);
+    // [linux v6.1 kernel/dma/swiotlb.c swiotlb_max_mapping_size]
+    const lost = Math.ceil(minAlignMask / IO_TLB_SIZE) * IO_TLB_SIZE;
+    this.maxMappingSize = IO_TLB_SEGSIZE * IO_TLB_SIZE - lost;
   }
 
   /** Slots in use. */
@@ -70,26 +90,45 @@ export class Swiotlb {
    * a device that writes less than it may must not show old contents. -1: the pool is full.
    */
   map(gpa: Gpa, length: number, cpu: number): Gpa {
-    const slot = this.#findSlots(length, cpu);
+    const offset = gpa & this.#slotOffsetMask;
+    const slot = this.#findSlots(gpa, length + offset, cpu);
     if (slot < 0) {
       this.#options.onFull?.(
         `swiotlb buffer is full (sz: ${length} bytes), total ${this.#slots} (slots), used ${this.slotsUsed} (slots)`,
       );
       return -1;
     }
-    this.#original[slot] = gpa;
-    const bounce = this.base + slot * IO_TLB_SIZE;
-    this.#copy(gpa, bounce, length);
+    for (let i = 0; i < slotsFor(length + offset); i += 1) {
+      this.#original[slot + i] = gpa + i * IO_TLB_SIZE;
+      this.#allocSize[slot + i] = length - i * IO_TLB_SIZE;
+    }
+    const bounce = this.base + slot * IO_TLB_SIZE + offset;
+    this.#bounce(bounce, length, 'to-pool');
     return bounce;
   }
 
-  /** Copies back what the device may have written, and frees the slots. */
+  /**
+   * Copies back what the device may have written, and frees the slots.
+   * [linux v6.1 kernel/dma/swiotlb.c swiotlb_tbl_unmap_single]
+   */
   unmap(bounce: Gpa, length: number, direction: DmaDirection): void {
-    const slot = (bounce - this.base) / IO_TLB_SIZE;
-    if (direction !== DmaDirection.TO_DEVICE) {
-      this.#copy(bounce, this.#original[slot] as number, length);
-    }
-    this.#freeSlots(slot, slotsFor(length));
+    if (direction !== DmaDirection.TO_DEVICE) this.#bounce(bounce, length, 'from-pool');
+    const offset = (bounce - this.base) & this.#slotOffsetMask;
+    const slot = Math.floor((bounce - this.base) / IO_TLB_SIZE);
+    this.#freeSlots(slot, slotsFor(length + offset));
+  }
+
+  /**
+   * Gives a part of a mapping, or all, back to the device.
+   * [linux v6.1 kernel/dma/swiotlb.c swiotlb_sync_single_for_device]
+   */
+  syncForDevice(bounce: Gpa, length: number, direction: DmaDirection): void {
+    if (direction !== DmaDirection.FROM_DEVICE) this.#bounce(bounce, length, 'to-pool');
+  }
+
+  /** Lets the CPU see what the device wrote. [linux v6.1 kernel/dma/swiotlb.c swiotlb_sync_single_for_cpu] */
+  syncForCpu(bounce: Gpa, length: number, direction: DmaDirection): void {
+    if (direction !== DmaDirection.TO_DEVICE) this.#bounce(bounce, length, 'from-pool');
   }
 
   /** Whether an address lies in the pool. */
@@ -97,27 +136,67 @@ export class Swiotlb {
     return gpa >= this.base && gpa < this.base + this.size;
   }
 
-  #findSlots(length: number, cpu: number): number {
+  // [linux v6.1 kernel/dma/swiotlb.c swiotlb_bounce]
+  #bounce(bounce: Gpa, length: number, way: 'to-pool' | 'from-pool'): void {
+    const slot = Math.floor((bounce - this.base) / IO_TLB_SIZE);
+    const first = this.#original[slot] as number;
+    const left = this.#allocSize[slot] as number;
+    const inSlot = (bounce - this.base) % IO_TLB_SIZE;
+    const start = first & this.#slotOffsetMask;
+    if (inSlot < start) {
+      this.#options.onOverflow?.(
+        `Access before mapping start detected. orig offset ${start}, requested offset ${inSlot}.`,
+      );
+      return;
+    }
+    const skipped = inSlot - start;
+    if (skipped > left) {
+      this.#options.onOverflow?.(
+        `Buffer overflow detected. Allocation size: ${left}. Mapping size: ${length}+${skipped}.`,
+      );
+      return;
+    }
+    const size = Math.min(length, left - skipped);
+    if (size < length) {
+      this.#options.onOverflow?.(
+        `Buffer overflow detected. Allocation size: ${left - skipped}. Mapping size: ${length}.`,
+      );
+    }
+    const original = first + skipped;
+    if (way === 'to-pool') this.#copy(original, bounce, size);
+    else this.#copy(bounce, original, size);
+  }
+
+  #findSlots(gpa: Gpa, length: number, cpu: number): number {
     const count = slotsFor(length);
     if (count > IO_TLB_SEGSIZE) return -1;
     const first = cpu & (this.#areas.length - 1);
     for (let i = 0; i < this.#areas.length; i += 1) {
-      const slot = this.#findInArea((first + i) & (this.#areas.length - 1), count, length);
+      const slot = this.#findInArea((first + i) & (this.#areas.length - 1), count, gpa, length);
       if (slot >= 0) return slot;
     }
     return -1;
   }
 
-  #findInArea(areaIndex: number, count: number, length: number): number {
+  #findInArea(areaIndex: number, count: number, gpa: Gpa, length: number): number {
     const area = this.#areas[areaIndex] as Area;
     if (count > this.#areaSlots - area.used) return -1;
     // From a page on, only page-aligned slots are looked at.
-    const stride = length >= this.#options.pageSize ? this.#options.pageSize >> IO_TLB_SHIFT : 1;
+    const alignMask = this.#slotAlignMask;
+    let stride = (alignMask >> IO_TLB_SHIFT) + 1;
+    if (length >= this.#options.pageSize) stride *= this.#options.pageSize >> IO_TLB_SHIFT;
     const slotBase = areaIndex * this.#areaSlots;
     const wrap = (index: number): number => (index >= this.#areaSlots ? 0 : index);
     const start = wrap(Math.ceil(area.index / stride) * stride);
     let index = start;
+    let looked = 0;
     do {
+      looked += 1;
+      const address = this.base + (slotBase + index) * IO_TLB_SIZE;
+      if ((address & alignMask) !== (gpa & alignMask)) {
+        index = wrap(index + 1);
+        continue;
+      }
       if ((this.#list[slotBase + index] as number) >= count) {
         this.#takeSlots(slotBase + index, count);
         area.index = wrap(index + count);
@@ -125,7 +204,7 @@ export class Swiotlb {
         return slotBase + index;
       }
       index = wrap(index + stride);
-    } while (index !== start);
+    } while (index !== start && looked <= 2 * this.#areaSlots);
     return -1;
   }
 

@@ -25,6 +25,8 @@ export {
   UV_UNSHARE_ALL_PAGES,
   UV_UNSHARE_PAGE,
 } from './params.js';
+export type { QemuProfile } from './qemu-profiles.js';
+export { QEMU_PROFILES, qemuProfile } from './qemu-profiles.js';
 export type { SpaprHypercallsOptions, TceHandler } from './spapr-hcalls.js';
 export { createSpaprHypercalls, SpaprHypercalls } from './spapr-hcalls.js';
 export type {

@@ -12,6 +12,7 @@ import {
   TceError,
 } from '@pinhole/tce';
 import { createDmaDeviceTree } from './device-tree.js';
+import { type QemuProfile, qemuProfile } from './qemu-profiles.js';
 import { createSpaprHypercalls, type SpaprHypercalls, type TceHandler } from './spapr-hcalls.js';
 
 /** Memory that is added starts at a multiple of this. [qemu v7.2 include/hw/ppc/spapr.h SPAPR_DEVICE_MEM_ALIGN] */
@@ -29,7 +30,7 @@ export interface SpaprMachineOptions {
   /** `pseries`, or `pseries-2.6` and such: decides what the host bridges can do. */
   readonly machineType?: string;
   /** Which QEMU: what is published differs. Default: 7.2. */
-  readonly qemu?: '7.2' | '10.0';
+  readonly qemu?: QemuProfile['id'];
   /** QEMU's `maxmem` in bytes: room for memory to be added. Default: none. */
   readonly maxMemory?: number;
   /** QEMU's `-smp`. Default: 1. */
@@ -123,9 +124,11 @@ export class SpaprMachine {
    * where none can be; QEMU 10.0 says where memory ends. [qemu v7.2 hw/ppc/spapr.c spapr_dt_rtas]
    */
   get lrdrMaxAddress(): number {
-    const { qemu = '7.2', maxMemory } = this.#options;
+    const { qemu, maxMemory } = this.#options;
     const size = bytesToHole(this.memory, 0);
-    if (maxMemory === undefined || maxMemory === size) return qemu === '7.2' ? 0 : size;
+    if (maxMemory === undefined || maxMemory === size) {
+      return qemuProfile(qemu).lrdrWithoutMaxmem === 'zero' ? 0 : size;
+    }
     return Math.ceil(size / DEVICE_MEM_ALIGN) * DEVICE_MEM_ALIGN + (maxMemory - size);
   }
 }

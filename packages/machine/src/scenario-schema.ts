@@ -1,5 +1,6 @@
 import { ModelError, parseSize } from '@pinhole/base';
 import { findKernelProfile, KERNEL_PROFILES, VIRTIO_DMA_POLICIES } from '@pinhole/guest';
+import { QEMU_PROFILES } from '@pinhole/hcall';
 import { z } from 'zod';
 import { OUTCOMES, type Outcome } from './outcome.js';
 
@@ -88,7 +89,10 @@ const machine = z.strictObject({
   memory: size.prefault('2GiB').describe('Guest memory.'),
   maxMemory: size.optional().describe("Room for hotplug: QEMU's maxmem. pseries only."),
   cpus: only(1, 'more CPUs are'),
-  qemu: z.enum(['7.2', '10.0']).default('7.2').describe('The QEMU whose habits are modelled.'),
+  qemu: z
+    .enum(QEMU_PROFILES.map(({ id }) => id))
+    .default('7.2')
+    .describe('The QEMU whose habits are modelled.'),
   type: z
     .string()
     .regex(
