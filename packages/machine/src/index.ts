@@ -37,7 +37,8 @@ export { OUTCOMES } from './outcome.js';
 export { ConsoleDigest } from './replay/console-digest.js';
 export type { Finding as ReplayFinding, FindingCode, Severity } from './replay/findings.js';
 export { FINDINGS } from './replay/findings.js';
-export type { GuestMismatch, GuestReplayResult } from './replay/guest-replay.js';
+export type { GuestOperation } from './replay/guest-operations.js';
+export type { Entries, GuestMismatch, GuestReplayResult } from './replay/guest-replay.js';
 export type {
   HypervisorReplayOptions,
   HypervisorReplayResult,
@@ -46,7 +47,8 @@ export type {
 export { HypervisorReplay } from './replay/hypervisor-replay.js';
 export type { Inference } from './replay/inference.js';
 export { inferRun } from './replay/inference.js';
-export type { RunReplayOptions } from './replay/run-replay.js';
+export type { ObservedCall, RunObserver } from './replay/run-observer.js';
+export type { RunReplayOptions, WindowUse } from './replay/run-replay.js';
 export { RunReplay } from './replay/run-replay.js';
 export type { ReplayReport } from './replay/run-report.js';
 export { reportRun } from './replay/run-report.js';

@@ -56,8 +56,6 @@ export class RunReplay {
   readonly #leaked: MappingRequest[] = [];
   readonly #leaksAfterLoss: boolean;
   readonly #narrator: RunNarrator | undefined;
-  /** Of the mapping that was read last, if it failed. */
-  #failedPages: number | undefined;
   #leakedMappings = 0;
   #lastLeak: Entries | undefined;
   #firstFailure: FirstFailure | undefined;
@@ -169,6 +167,7 @@ export class RunReplay {
 
   /** After both have ended. */
   result(): RunReplayResult {
+    this.#narrator?.end();
     return { hypervisor: this.#hypervisor.end(), guest: this.#guest?.result() };
   }
 
@@ -185,7 +184,8 @@ export class RunReplay {
   windows(): WindowUse[] {
     return [...(this.#model?.tables.values() ?? [])].map((table) => {
       const { liobn, busOffset, size, pageShift } = table;
-      return { liobn, busOffset, size, pageShift, ...this.ledger.usage(liobn) };
+      const pools = table.pools.map(({ start, end }) => ({ start, end }));
+      return { liobn, busOffset, size, pageShift, pools, ...this.ledger.usage(liobn) };
     });
   }
 
@@ -211,9 +211,8 @@ export class RunReplay {
   }
 
   #observed(operation: GuestOperation, replay: GuestReplay): void {
-    this.#failedPages = undefined;
     // Before the replay: hypercalls that it led to may happen at once.
-    this.#narrator?.read(operation, undefined);
+    this.#narrator?.read(operation);
     replay.operation(operation);
   }
 
@@ -224,6 +223,7 @@ export class RunReplay {
 
   #failed(operation: GuestOperation, npages: number): void {
     this.ledger.failedMap(operation, npages);
+    this.#narrator?.failed(operation, npages);
     if (this.#firstFailure !== undefined) return;
     const table = this.#model?.tables.get(liobnOf(operation.device));
     if (table === undefined) return;
@@ -261,6 +261,8 @@ export interface FirstFailure {
 
 /** A window and how much of it is in use. */
 export interface WindowUse extends GuestWindow {
+  /** The allocator's: the small ones, then the large one, `[start, end)` in entries. */
+  readonly pools: readonly { readonly start: number; readonly end: number }[];
   /** TCEs at the end, and at most at one time. */
   readonly live: number;
   readonly peak: number;

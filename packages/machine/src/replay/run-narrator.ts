@@ -1,0 +1,123 @@
+/** Tells an observer what the guest did, in an order that agrees with QEMU's log. */
+import type { TraceEvent } from '@pinhole/base';
+import type { GuestOperation } from './guest-operations.js';
+import type { Entries } from './guest-replay.js';
+import type { ObservedCall, RunObserver } from './run-observer.js';
+
+/** Operations of a CPU that wait for a hypercall after them; more are told without. */
+const MAX_WAITING = 16_384;
+/** Operations that an access is looked for in. */
+const ACCESS_AHEAD = 512;
+/** Operations that should wait before more of QEMU's log is told. */
+const MIN_WAITING = 64;
+
+/** Holds operations of the guest until it is known where they belong. */
+export class RunNarrator {
+  readonly #observer: RunObserver;
+  /** By CPU, in the order of the trace. */
+  readonly #waiting = new Map<number, GuestOperation[]>();
+  /** How many of them map at an address without a hypercall. */
+  readonly #direct = new Map<bigint, number>();
+  #count = 0;
+  #qemuLine = 0;
+
+  constructor(observer: RunObserver) {
+    this.#observer = observer;
+  }
+
+  /** Whether it should know more of the guest's trace before it goes on. */
+  get wantsOperations(): boolean {
+    return this.#count < MIN_WAITING;
+  }
+
+  /** An operation was read. */
+  read(operation: GuestOperation): void {
+    if (operation.kind === 'calls') return;
+    const list = this.#waiting.get(operation.cpu) ?? [];
+    if (list.length === 0) this.#waiting.set(operation.cpu, list);
+    list.push(operation);
+    this.#count += 1;
+    if (isDirectMap(operation)) {
+      this.#direct.set(operation.dmaAddr, (this.#direct.get(operation.dmaAddr) ?? 0) + 1);
+    }
+    if (list.length > MAX_WAITING) this.#tellFirst(list);
+  }
+
+  /** A hypercall happened, or another event of the log did. */
+  qemuEvent(event: TraceEvent, line: number, call?: ObservedCall): void {
+    if (call?.operation !== undefined) this.#begin(call.operation, call.entries);
+    else if (event.name === 'spapr_iommu_xlate') this.#access(event.args.ioba as bigint);
+    this.#qemuLine = line;
+    this.#observer.qemuEvent?.(event, line, call);
+  }
+
+  /** An unmap that leaves its TCEs. */
+  givenUp(operation: GuestOperation, entries: Entries): void {
+    this.#begin(operation, entries);
+    this.#observer.givenUp?.(operation, entries, this.#qemuLine);
+  }
+
+  /** A mapping that found no room. */
+  failed(operation: GuestOperation, npages: number): void {
+    this.#begin(operation, undefined);
+    this.#observer.failed?.(operation, npages, this.#qemuLine);
+  }
+
+  /** Both files have ended. */
+  end(): void {
+    const rest = [...this.#waiting.values()].flat();
+    rest.sort((a, b) => a.line - b.line);
+    this.#waiting.clear();
+    for (const operation of rest) this.#tell(operation, undefined);
+  }
+
+  // What its CPU did before, then the operation itself: once, at its first hypercall.
+  #begin(operation: GuestOperation, entries: Entries | undefined): void {
+    const list = this.#waiting.get(operation.cpu);
+    if (list === undefined) return;
+    while ((list[0]?.line ?? operation.startLine) < operation.startLine) {
+      this.#tellFirst(list);
+    }
+    // Ahead of it may be interrupts that came while it went on.
+    for (let i = 0; (list[i]?.line ?? Infinity) <= operation.line; i += 1) {
+      if (list[i] !== operation) continue;
+      if (i === 0) list.shift();
+      else list.splice(i, 1);
+      this.#tell(operation, entries);
+      return;
+    }
+  }
+
+  // A mapping that needs no hypercall comes before its first access.
+  #access(ioba: bigint): void {
+    if (!this.#direct.has(ioba)) return;
+    for (const list of this.#waiting.values()) {
+      const end = Math.min(list.length, ACCESS_AHEAD);
+      for (let i = 0; i < end; i += 1) {
+        const operation = list[i] as GuestOperation;
+        if (operation.traced.length > 0) break;
+        if (operation.dmaAddr !== ioba || !isDirectMap(operation)) continue;
+        for (let told = 0; told <= i; told += 1) this.#tellFirst(list);
+        return;
+      }
+    }
+  }
+
+  #tellFirst(list: GuestOperation[]): void {
+    this.#tell(list.shift() as GuestOperation, undefined);
+  }
+
+  #tell(operation: GuestOperation, entries: Entries | undefined): void {
+    this.#count -= 1;
+    if (isDirectMap(operation)) {
+      const others = (this.#direct.get(operation.dmaAddr) ?? 1) - 1;
+      if (others === 0) this.#direct.delete(operation.dmaAddr);
+      else this.#direct.set(operation.dmaAddr, others);
+    }
+    this.#observer.operation?.(operation, entries, this.#qemuLine);
+  }
+}
+
+function isDirectMap({ kind, traced }: GuestOperation): boolean {
+  return kind === 'map' && traced.length === 0;
+}
