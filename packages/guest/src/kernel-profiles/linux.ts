@@ -60,11 +60,12 @@ export const linux418: KernelProfile = {
     knowsPersistentMemory: false,
     queriesAtBoot: false,
     answersDirectAfterFailure: false,
-    source: '[linux v4.18 arch/powerpc/platforms/pseries/iommu.c enable_ddw]',
+    source:
+      'UNVERIFIED: the text of 4.18 was not read; from a distribution kernel 4.18 with later changes [arch/powerpc/platforms/pseries/iommu.c enable_ddw], without those',
   },
   tce: {
     secure: 'unknown',
-    source: '[linux v4.18 arch/powerpc/platforms/pseries/firmware.c]',
+    source: 'UNVERIFIED: no secure guests before 5.4',
   },
   allocator,
   swiotlb: {
@@ -116,6 +117,15 @@ export const linux54: KernelProfile = {
   id: 'linux-5.4',
   title: 'Linux 5.4: secure guests bounce',
   since: [5, 1, 0],
+  vring: {
+    ...linux418.vring,
+    mapError: {
+      errno: '-ENOMEM',
+      request: 'requeue',
+      source:
+        '[linux commit f7728002c1c7 "virtio_ring: fix return code on DMA mapping fails"], 5.4 by date',
+    },
+  },
   dispatch: {
     ...linux418.dispatch,
     bypass: 'iommu-bypass',
@@ -123,7 +133,7 @@ export const linux54: KernelProfile = {
   },
   tce: {
     secure: 'no-pci-dma-ops',
-    source: '[linux v5.4 arch/powerpc/platforms/pseries/iommu.c iommu_init_early_pSeries]',
+    source: 'UNVERIFIED: from memory of 5.4; commit 17a0364cb07c (5.6 by date) ended it',
   },
   swiotlb: {
     isForcedForSecure: true,
@@ -137,14 +147,6 @@ export const linux510: KernelProfile = {
   id: 'linux-5.10',
   title: 'Linux 5.10 (Debian 11, 64 KiB pages): dma_ops_bypass, restricted-access hook',
   since: [5, 9, 0],
-  vring: {
-    ...linux54.vring,
-    mapError: {
-      errno: '-ENOMEM',
-      request: 'requeue',
-      source: '[linux v6.1 drivers/virtio/virtio_ring.c virtqueue_add_split]',
-    },
-  },
   restrictedAccess: {
     kind: 'arch-hook',
     platforms: ['s390x'],
@@ -159,7 +161,8 @@ export const linux510: KernelProfile = {
     ...linux54.ddw,
     hasSixOutputs: true,
     removesDefaultWindow: true,
-    source: '[linux v5.10 arch/powerpc/platforms/pseries/iommu.c enable_ddw]',
+    source:
+      'UNVERIFIED: the text of 5.10 was not read; from a distribution kernel with these changes [arch/powerpc/platforms/pseries/iommu.c enable_ddw]',
   },
   tce: {
     secure: 'no-put-indirect',
