@@ -10,6 +10,8 @@ export interface Bus {
   readonly kind: 'conventional' | 'express-root' | 'port';
   /** Index of the pseries host bridge above it; 0 elsewhere. */
   readonly bridge: number;
+  /** It takes bridges only. */
+  readonly isForBridges: boolean;
   /** Its devices go past the emulated IOMMU. */
   readonly isPastViommu: boolean;
 }
@@ -40,15 +42,25 @@ export class Buses {
       name: isExpress ? 'pcie.0' : 'pci.0',
       kind: isExpress ? 'express-root' : 'conventional',
       bridge: 0,
+      isForBridges: false,
       isPastViommu: parseOnOff(bypass ?? '') === true,
     });
+    let unnamed = 1;
     for (const { opts } of command.devices) {
       const driver = lastValue(opts, 'driver') ?? '';
       const id = lastValue(opts, 'id');
       if (driver === 'spapr-pci-host-bridge') {
         const bridge = Number(lastValue(opts, 'index') ?? 0);
-        const name = `${id ?? `pci.${bridge}`}${id === undefined ? '' : '.0'}`;
-        this.#buses.push({ name, kind: 'conventional', bridge, isPastViommu: false });
+        // Buses without an id are numbered as they come.
+        const name = id === undefined ? `pci.${unnamed}` : `${id}.0`;
+        if (id === undefined) unnamed += 1;
+        this.#buses.push({
+          name,
+          kind: 'conventional',
+          bridge,
+          isForBridges: false,
+          isPastViommu: false,
+        });
         continue;
       }
       const kind = Object.hasOwn(BRIDGES, driver) ? BRIDGES[driver] : undefined;
@@ -58,6 +70,7 @@ export class Buses {
         name: id,
         kind,
         bridge: parent?.bridge ?? 0,
+        isForBridges: driver === 'pxb-pcie',
         isPastViommu: driver.startsWith('pxb')
           ? parseOnOff(lastValue(opts, 'bypass_iommu') ?? '') === true
           : parent?.isPastViommu === true,

@@ -225,7 +225,15 @@ class DeviceReader {
 
   get #backendClasses(): string[] {
     const { base } = this.#model;
-    return ['virtio-device', `${base}-device`, `${base}-pci`, `${base}-ccw`, `${base}-pci-base`];
+    return [
+      'device',
+      'pci-device',
+      'virtio-device',
+      `${base}-device`,
+      `${base}-pci`,
+      `${base}-ccw`,
+      `${base}-pci-base`,
+    ];
   }
 
   #isOn(key: string, byDefault: boolean): boolean {
@@ -252,6 +260,8 @@ class DeviceReader {
     mode: DeviceFacts['mode'];
     because: string;
     hasNeither?: true;
+    /** A value of `disable-legacy` that is none. */
+    invalid?: string;
   } {
     if (this.#transport === 'ccw') {
       return { mode: 'modern', because: 'ccw: the guest chooses the revision' };
@@ -274,6 +284,9 @@ class DeviceReader {
       legacy.because,
       ...(isModernOff ? [modern?.from ?? `disable-modern=on in ${this.#machine.machineType}`] : []),
     ].join(', ');
+    if (legacy.invalid !== undefined) {
+      return { mode: 'transitional', because, invalid: legacy.invalid };
+    }
     if (isModernOff && legacy.isOff) return { mode: 'legacy', because, hasNeither: true };
     if (isModernOff) return { mode: 'legacy', because };
     return { mode: legacy.isOff ? 'modern' : 'transitional', because };
@@ -282,10 +295,15 @@ class DeviceReader {
   #disableLegacy(
     bus: Bus | undefined,
     isLegacyByType: boolean,
-  ): { isOff: boolean; because: string } {
+  ): { isOff: boolean; because: string; invalid?: string } {
     const given = this.#property('disable-legacy', ['virtio-pci', ...this.#backendClasses]);
-    const isGiven = parseOnOff(given?.value ?? '');
-    if (isGiven !== undefined) return { isOff: isGiven, because: given?.from ?? '' };
+    // [qemu v7.2 qapi/common.json OnOffAuto]: no other words here.
+    if (given?.value === 'on' || given?.value === 'off') {
+      return { isOff: given.value === 'on', because: given.from };
+    }
+    if (given !== undefined && given.value !== 'auto') {
+      return { isOff: false, because: given.from, invalid: given.value };
+    }
     if (this.#machine.confidential !== undefined) {
       return {
         isOff: true,
@@ -308,7 +326,7 @@ class DeviceReader {
     bus: Bus | undefined,
     busName: string | undefined,
     flag: { isOn: boolean; invalid?: string },
-    mode: { mode: DeviceFacts['mode']; hasNeither?: true },
+    mode: { mode: DeviceFacts['mode']; hasNeither?: true; invalid?: string },
   ): Refusal | undefined {
     if (this.#transport === 'ccw' && this.#machine.platform !== 's390x') {
       return {
@@ -332,6 +350,18 @@ class DeviceReader {
       return {
         message: `Parameter 'iommu_platform' expects 'on' or 'off', found '${flag.invalid}'`,
         source: '[qemu v7.2 qapi/qapi-util.c qapi_bool_parse]',
+      };
+    }
+    if (mode.invalid !== undefined) {
+      return {
+        message: `Parameter 'disable-legacy' does not accept value '${mode.invalid}'`,
+        source: '[qemu v7.2 qapi/qapi-util.c qapi_enum_parse]',
+      };
+    }
+    if (bus?.isForBridges === true) {
+      return {
+        message: 'PCI: Only PCI/PCIe bridges can be plugged into pxb-pcie',
+        source: '[qemu v7.2 hw/pci/pci.c do_pci_register_device]',
       };
     }
     if (mode.hasNeither === true) {

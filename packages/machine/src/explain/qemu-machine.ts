@@ -162,7 +162,9 @@ function memoryOf(
   facts: Fact[],
   refusals: Refusal[],
 ): { memory: number; maxMemory: number | undefined } {
-  const sizeText = lastValue(command.memory, 'size');
+  const given = lastValue(command.memory, 'size');
+  // Nothing is the default, too.
+  const sizeText = given !== undefined && /^0+$/.test(given) ? undefined : given;
   const maxText = lastValue(command.memory, 'maxmem');
   // Without a unit the size is in MiB, and maxmem in bytes.
   const memory =
