@@ -217,7 +217,7 @@ function costCells(row: CostRow): string[] {
 
 function pathColor({ path, risks }: Answer): 'red' | 'yellow' | 'green' {
   const isBad =
-    ['refused', 'qemu-refuses', 'unreachable', 'unknown'].includes(path.id) ||
+    ['refused', 'qemu-refuses', 'unreachable', 'mismatched', 'unknown'].includes(path.id) ||
     risks.some(({ severity }) => severity === 'error');
   if (isBad) return 'red';
   return risks.some(({ severity }) => severity === 'warning') ? 'yellow' : 'green';

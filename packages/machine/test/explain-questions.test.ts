@@ -191,3 +191,22 @@ test('the formula for the default window agrees with the run', () => {
     expect(cost?.rows).toHaveLength(3);
   }
 });
+
+test('a window that is too small for large reads', () => {
+  const { path, cost, risks } = only(
+    qemu(
+      'qemu-system-ppc64 -M pseries -m 2G -global spapr-pci-host-bridge.dma_win_size=0x100000 -device virtio-blk-pci,drive=d0,disable-legacy=on,iommu_platform=on',
+    ),
+  );
+  expect(path.id).toBe('default-window');
+  expect(cost?.rows.map(({ size }) => size)).toEqual([4096, 65536]);
+  expect(risks.map(({ id }) => id)).toContain('no-room');
+  expect(risks.map(({ id }) => id)).toContain('small-window');
+});
+
+test('the proposal of 2018 to use the DMA API always, without the flag', () => {
+  const answer = qemu('qemu-system-ppc64 -M pseries -m 2G -device virtio-blk-pci,drive=d0', [
+    'always-flag',
+  ]);
+  expect(only(answer).path.id).toBe('mismatched');
+});

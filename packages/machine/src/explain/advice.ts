@@ -66,6 +66,22 @@ const RULES: readonly RiskRule[] = [
     source: '[linux v6.1 arch/powerpc/platforms/pseries/iommu.c tce_buildmulti_pSeriesLP]',
   },
   {
+    id: 'no-room',
+    severity: 'error',
+    when: ({ run }) => (run?.report.data.rejected ?? 0) > 0,
+    text: (context) =>
+      `Reads that do not fit the window of ${formatSize(windowSize(context))} never go through: only those whose cost is shown do.`,
+    source: '[linux v6.1 arch/powerpc/kernel/iommu.c iommu_range_alloc]',
+  },
+  {
+    id: 'mismatched',
+    severity: 'error',
+    when: ({ path }) => path === 'mismatched',
+    text: () =>
+      'The guest maps buffers through the bus, but the device was not told (iommu_platform=off) and takes the addresses for physical ones: I/O fails, or goes to the wrong memory.',
+    source: '[qemu v7.2 hw/virtio/virtio-bus.c virtio_bus_device_plugged]',
+  },
+  {
     id: 'small-window',
     severity: 'warning',
     when: (context) => isWindow(context) && windowSize(context) < SMALL_WINDOW,

@@ -15,6 +15,7 @@ export const PATHS = {
   bounced: 'bounce buffers (swiotlb) that are shared with the hypervisor',
   'bypass-window': 'bypass window of the host bridge: all of memory, mapped once',
   unreachable: 'broken: the device sees private memory as ciphertext',
+  mismatched: 'broken: the guest uses bus addresses, the device takes them for physical ones',
   refused: 'probe refused',
   'qemu-refuses': 'QEMU does not start',
   unknown: 'not known',

@@ -69,7 +69,9 @@ function lrdrFact({ machine }: Scenario): string {
 export function pathOf({ report, rows }: ModelRun): PathId {
   const { decision, counters, machine } = report;
   if (report.negotiated === null) return 'refused';
-  if (rows.length === 0) return machine.secure ? 'unreachable' : 'unknown';
+  if (rows.length === 0 && machine.secure) return 'unreachable';
+  const isPhysicalDevice = !machine.flag && !decision.dmaOps.includes('physical');
+  if (rows.length === 0) return isPhysicalDevice ? 'mismatched' : 'unknown';
   if (decision.dmaOps.includes('physical')) return machine.secure ? 'unreachable' : 'physical';
   const isSecondWindow = /second window:/.test(decision.because);
   if (counters.hcallsPerRequestTotal > 0) {

@@ -27,7 +27,7 @@ const DISK: DiskSource = {
 export interface ModelRun {
   readonly scenario: Scenario;
   readonly report: RunReport;
-  /** One for each of {@link READ_SIZES}; empty when no read went through. */
+  /** One for each of {@link READ_SIZES} that goes through. */
   readonly rows: readonly CostRow[];
 }
 
@@ -107,8 +107,7 @@ export class ModelRunner {
 function runCounted(scenario: Scenario): ModelRun {
   const counter = new RequestCounter();
   const report = runOnce(scenario, counter);
-  const isDone = report.negotiated !== null && report.data.completed === report.data.requests;
-  if (!isDone || report.data.requests === 0) return { scenario, report, rows: [] };
+  if (!isServed(report)) return { scenario, report, rows: rowsThatWork(scenario) };
   const isBounced = report.counters.workload.bytesBounced > 0;
   // The first read is there for what only a first one costs.
   const [, ...rows] = counter.rows(scenario);
@@ -117,6 +116,20 @@ function runCounted(scenario: Scenario): ModelRun {
     report,
     rows: isBounced ? rows.map((row) => ({ ...row, bytesCopied: copies(scenario, row) })) : rows,
   };
+}
+
+function isServed({ negotiated, data }: RunReport): boolean {
+  const isWrong = data.bytesReadWrong > 0 || data.imageBytesWrong > 0;
+  return negotiated !== null && data.completed === data.requests && data.requests > 0 && !isWrong;
+}
+
+// Where not all reads go through, each size by itself: a window can be too small for the large ones.
+function rowsThatWork(scenario: Scenario): CostRow[] {
+  return READ_SIZES.flatMap((size) => {
+    const alone = { ...scenario, workload: [{ read: { offset: 0, length: size, block: size } }] };
+    const counter = new RequestCounter();
+    return isServed(runOnce(alone, counter)) ? counter.rows(alone) : [];
+  });
 }
 
 // The run counts copies only in all, so each size gets one.

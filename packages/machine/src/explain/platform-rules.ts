@@ -15,7 +15,7 @@ export interface RuleQuestion {
 }
 
 /** One row: when it holds, and what then happens. The first that holds decides. */
-export interface PlatformRule {
+interface PlatformRule {
   readonly id: string;
   readonly when: (question: RuleQuestion) => boolean;
   readonly path: PathId;
@@ -70,7 +70,7 @@ const flagStep = (flag: boolean): Omit<ExplanationStep, 'side'> => ({
 });
 
 /** In the order of asking. */
-export const PLATFORM_RULES: readonly PlatformRule[] = [
+const PLATFORM_RULES: readonly PlatformRule[] = [
   {
     id: 'refused',
     when: isRefused,

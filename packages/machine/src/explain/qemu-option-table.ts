@@ -1,5 +1,5 @@
 /** What an option of QEMU has to do with DMA. */
-export type OptionEffect =
+type OptionEffect =
   /** It is read. */
   | 'read'
   /** It changes nothing about how virtio devices reach memory. */
