@@ -278,13 +278,13 @@ export class DynamicDmaWindows {
     const token = applicable[1];
     const args = [...this.#address(device), pageShift, windowShift];
     const [status = 0, liobn = 0, hi = 0, lo = 0] = this.#callWhileBusy(token, args, 4);
-    device.print(
+    const message =
       `ibm,create-pe-dma-window(${token.toString(16)}) ${cells(args)} returned ${status} ` +
-        `(liobn = 0x${liobn.toString(16)} starting addr = ${hi.toString(16)} ${lo.toString(16)})`,
-    );
+      `(liobn = 0x${liobn.toString(16)} starting addr = ${hi.toString(16)} ${lo.toString(16)})`;
+    device.print(message);
     const asked = `2^${windowShift} bytes in pages of 2^${pageShift}`;
     if (status !== 0) {
-      this.#fail(call, `create_ddw: ${asked}`, `RTAS answers ${status}`);
+      this.#fail(call, `create_ddw: ${asked}`, `RTAS answers ${status}: ${message}`);
       return windowShift;
     }
     const busOffset = (BigInt(hi) << 32n) | BigInt(lo);
@@ -298,7 +298,10 @@ export class DynamicDmaWindows {
       return windowShift;
     }
     if (plan.isDirect) {
-      call.step('tce_setrange_multi_pSeriesLP: map all memory', `1:1, once and for all`);
+      call.step(
+        'tce_setrange_multi_pSeriesLP: map all memory',
+        `1:1, once and for all, in ${2 ** pageShift / 2 ** 20} MiB pages`,
+      );
     }
     if (call.removedDefault) device.table = undefined;
     if (plan.dynamicOffset !== undefined) this.#openTable(call, window, plan, plan.dynamicOffset);
