@@ -34,6 +34,7 @@ export type { HcallAnswer } from './hcall-session.js';
 export { HcallSession, MAX_HCALL_LINE } from './hcall-session.js';
 export type { Outcome } from './outcome.js';
 export { OUTCOMES } from './outcome.js';
+export { BusAddresses } from './replay/bus-addresses.js';
 export { ConsoleDigest } from './replay/console-digest.js';
 export type { Finding as ReplayFinding, FindingCode, Severity } from './replay/findings.js';
 export { FINDINGS } from './replay/findings.js';

@@ -1,5 +1,6 @@
 /** Tells an observer what the guest did, in an order that agrees with QEMU's log. */
 import type { TraceEvent } from '@pinhole/base';
+import { BusAddresses } from './bus-addresses.js';
 import type { GuestOperation } from './guest-operations.js';
 import type { Entries } from './guest-replay.js';
 import type { ObservedCall, RunObserver } from './run-observer.js';
@@ -7,9 +8,9 @@ import type { ObservedCall, RunObserver } from './run-observer.js';
 /** Operations of a CPU that wait for a hypercall after them; more are told without. */
 const MAX_WAITING = 16_384;
 /** Operations that an access is looked for in. */
-const ACCESS_AHEAD = 512;
+const ACCESS_AHEAD = 1024;
 /** Operations that should wait before more of QEMU's log is told. */
-const MIN_WAITING = 64;
+const MIN_WAITING = 1024;
 
 /** Holds operations of the guest until it is known where they belong. */
 export class RunNarrator {
@@ -18,6 +19,9 @@ export class RunNarrator {
   readonly #waiting = new Map<number, GuestOperation[]>();
   /** How many of them map at an address without a hypercall. */
   readonly #direct = new Map<bigint, number>();
+  /** How many were told since, and no device accessed them yet. */
+  readonly #untouched = new Map<bigint, number>();
+  readonly #addresses = new BusAddresses();
   #count = 0;
   #qemuLine = 0;
 
@@ -37,16 +41,16 @@ export class RunNarrator {
     if (list.length === 0) this.#waiting.set(operation.cpu, list);
     list.push(operation);
     this.#count += 1;
-    if (isDirectMap(operation)) {
-      this.#direct.set(operation.dmaAddr, (this.#direct.get(operation.dmaAddr) ?? 0) + 1);
-    }
+    if (isDirectMap(operation)) add(this.#direct, operation.dmaAddr, 1);
     if (list.length > MAX_WAITING) this.#tellFirst(list);
   }
 
   /** A hypercall happened, or another event of the log did. */
   qemuEvent(event: TraceEvent, line: number, call?: ObservedCall): void {
-    if (call?.operation !== undefined) this.#begin(call.operation, call.entries);
-    else if (event.name === 'spapr_iommu_xlate') this.#access(event.args.ioba as bigint);
+    if (call === undefined) {
+      const address = this.#addresses.event(event);
+      if (address !== undefined) this.#access(address);
+    } else if (call.operation !== undefined) this.#begin(call.operation, call.entries);
     this.#qemuLine = line;
     this.#observer.qemuEvent?.(event, line, call);
   }
@@ -89,15 +93,20 @@ export class RunNarrator {
   }
 
   // A mapping that needs no hypercall comes before its first access.
-  #access(ioba: bigint): void {
-    if (!this.#direct.has(ioba)) return;
+  #access(address: bigint): void {
+    if (this.#untouched.has(address)) {
+      add(this.#untouched, address, -1);
+      return;
+    }
+    if (!this.#direct.has(address)) return;
     for (const list of this.#waiting.values()) {
       const end = Math.min(list.length, ACCESS_AHEAD);
       for (let i = 0; i < end; i += 1) {
         const operation = list[i] as GuestOperation;
         if (operation.traced.length > 0) break;
-        if (operation.dmaAddr !== ioba || !isDirectMap(operation)) continue;
+        if (operation.dmaAddr !== address || !isDirectMap(operation)) continue;
         for (let told = 0; told <= i; told += 1) this.#tellFirst(list);
+        add(this.#untouched, address, -1);
         return;
       }
     }
@@ -109,13 +118,19 @@ export class RunNarrator {
 
   #tell(operation: GuestOperation, entries: Entries | undefined): void {
     this.#count -= 1;
+    const { kind, dmaAddr } = operation;
     if (isDirectMap(operation)) {
-      const others = (this.#direct.get(operation.dmaAddr) ?? 1) - 1;
-      if (others === 0) this.#direct.delete(operation.dmaAddr);
-      else this.#direct.set(operation.dmaAddr, others);
-    }
+      add(this.#direct, dmaAddr, -1);
+      add(this.#untouched, dmaAddr, 1);
+    } else if (kind === 'unmap') this.#untouched.delete(dmaAddr);
     this.#observer.operation?.(operation, entries, this.#qemuLine);
   }
+}
+
+function add(counts: Map<bigint, number>, address: bigint, change: number): void {
+  const count = (counts.get(address) ?? 0) + change;
+  if (count > 0) counts.set(address, count);
+  else counts.delete(address);
 }
 
 function isDirectMap({ kind, traced }: GuestOperation): boolean {
