@@ -22,6 +22,8 @@ interface AllocStep {
   readonly table: IommuTable;
   readonly npages: number;
   readonly alignOrder: number;
+  /** Where the element of a scatter list before this one ended. */
+  readonly handle?: number | undefined;
   /** The entry that the guest recorded; -1: it found no room. */
   entry: number;
 }
@@ -219,7 +221,9 @@ export class AllocationOrder {
     const { table } = step;
     if (step.kind === 'alloc') {
       const { hints } = table;
-      const got = table.alloc(step.npages, step.alignOrder, step.operation.cpu);
+      const { handle } = step;
+      const options = handle === undefined ? {} : { handle };
+      const got = table.alloc(step.npages, step.alignOrder, step.operation.cpu, options);
       if (got !== step.entry) {
         if (got >= 0) table.free(got, step.npages);
         table.hints = hints;

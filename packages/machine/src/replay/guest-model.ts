@@ -53,6 +53,9 @@ export interface OperationPlan {
   readonly isGivenUp: boolean;
 }
 
+/** Entries of one hypercall. [linux v6.1 arch/powerpc/platforms/pseries/iommu.c tce_buildmulti_pSeriesLP] */
+const TCE_CALL_MAX = 512;
+
 const NOTHING: OperationPlan = {
   steps: [],
   expected: undefined,
@@ -66,6 +69,7 @@ export class GuestModel {
   readonly #options: GuestModelOptions;
   readonly #recorder = new CallRecorder();
   readonly #calls: TceCalls;
+  #handle: number | undefined;
 
   constructor(options: GuestModelOptions) {
     this.#options = options;
@@ -113,9 +117,15 @@ export class GuestModel {
   }
 
   /** What the allocator would give now, without taking it. */
-  allocDry(table: IommuTable, npages: number, alignOrder: number, cpu: number): number {
+  allocDry(
+    table: IommuTable,
+    npages: number,
+    alignOrder: number,
+    cpu: number,
+    handle?: number,
+  ): number {
     const { hints } = table;
-    const entry = table.alloc(npages, alignOrder, cpu);
+    const entry = table.alloc(npages, alignOrder, cpu, handle === undefined ? {} : { handle });
     if (entry >= 0) table.free(entry, npages);
     table.hints = hints;
     return entry;
@@ -124,6 +134,12 @@ export class GuestModel {
   /** log2 of a guest page, in entries of 2^`pageShift` bytes. */
   pageOrder(pageShift: number): number {
     return Math.max(0, Math.log2(this.#options.pageSize) - pageShift);
+  }
+
+  /** How many hypercalls the kernel makes to map or unmap as many TCEs. */
+  callsFor(kind: 'map' | 'unmap', npages: number): number {
+    const { usePutIndirect, useStuff } = this.#options;
+    return callsFor(kind === 'map' ? usePutIndirect : useStuff, npages);
   }
 
   /** Follows a hypercall that nothing in the guest's trace explains. */
@@ -146,8 +162,18 @@ export class GuestModel {
     const { npages, alignOrder } = this.request(operation, window);
     const hasFailed = operation.dmaAddr === DMA_MAPPING_ERROR;
     const entry = hasFailed ? -1 : entryOf(window, operation.dmaAddr);
-    const steps: Step[] = [{ kind: 'alloc', operation, table, npages, alignOrder, entry }];
+    const steps: Step[] = [];
+    const handle = operation.isContinued === true ? this.#handle : undefined;
+    steps.push({ kind: 'alloc', operation, table, npages, alignOrder, handle, entry });
+    // The next element of a scatter list is looked for from here.
+    this.#handle = entry + npages;
     if (hasFailed) return { ...NOTHING, steps };
+    if (operation.isMerged === true) {
+      // Its elements were allocated one by one, each with hypercalls of its own.
+      steps.length = 0;
+      for (const { opcode } of operation.traced) steps.push(callStep(operation, opcode));
+      return { ...NOTHING, steps };
+    }
     if (operation.gpa === undefined) {
       // Memory without a linear address: which pages is not in the trace.
       for (const { opcode } of operation.traced) steps.push(callStep(operation, opcode));
@@ -201,6 +227,11 @@ export class GuestModel {
     const others = windows.filter((window) => (window.liobn ^ liobn) < 256);
     return others.find((window) => contains(window, address)) ?? own;
   }
+}
+
+/** Hypercalls for as many TCEs, one for each or one for each 512. */
+export function callsFor(isMulti: boolean, npages: number): number {
+  return isMulti ? Math.ceil(npages / TCE_CALL_MAX) : npages;
 }
 
 function contains({ busOffset, pageShift, size }: GuestWindow, address: bigint): boolean {

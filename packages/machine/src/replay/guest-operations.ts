@@ -3,6 +3,7 @@
  */
 import type { TraceEvent } from '@pinhole/base';
 import { DmaDirection } from '@pinhole/memory';
+import { arrayValues } from '@pinhole/trace';
 
 /** The address of a mapping that failed. [linux v6.12 include/linux/dma-mapping.h DMA_MAPPING_ERROR] */
 export const DMA_MAPPING_ERROR: bigint = 2n ** 64n - 1n;
@@ -39,6 +40,18 @@ export interface GuestOperation {
   readonly gpa: number | undefined;
   readonly dmaAddr: bigint;
   readonly traced: readonly TracedCall[];
+  /** A further element of the scatter list of the operation before: part of the same line. */
+  readonly isContinued?: boolean;
+  /** Several elements that became one range: which hypercalls each had is not in the trace. */
+  readonly isMerged?: boolean;
+}
+
+/** One range of a scatter list on the bus. */
+interface Segment {
+  readonly dmaAddr: bigint;
+  readonly size: number;
+  readonly gpa: number | undefined;
+  readonly isMerged: boolean;
 }
 
 const KINDS: ReadonlyMap<string, GuestOperation['kind']> = new Map([
@@ -61,6 +74,8 @@ const PAGE_OFFSET = 0xc000_0000_0000_0000n;
 export interface GuestOperationReaderOptions {
   /** The trace has `dma_*` events (Linux 6.12 and later): they explain the hypercalls before them. */
   readonly hasDmaEvents: boolean;
+  /** How many hypercalls the kernel makes to map or unmap as many TCEs. */
+  callsFor(kind: 'map' | 'unmap', npages: number): number;
   onOperation(operation: GuestOperation): void;
 }
 
@@ -72,6 +87,10 @@ export class GuestOperationReader {
   readonly #options: GuestOperationReaderOptions;
   readonly #pending = new Map<string, TracedCall[]>();
   readonly #who = new Map<number, Who>();
+  /** Scatter lists that are mapped, by device and physical addresses. */
+  readonly #lists = new Map<string, (readonly Segment[])[]>();
+  /** Unmappings of scatter lists, by thread, until their hypercalls are all there. */
+  readonly #unmapping = new Map<string, UnmappingList>();
 
   constructor(options: GuestOperationReaderOptions) {
     this.#options = options;
@@ -85,11 +104,14 @@ export class GuestOperationReader {
     else {
       const kind = KINDS.get(name);
       if (kind !== undefined) this.#dma(kind, args, line);
+      else if (name === 'dma_map_sg') this.#mapSg(args, line);
+      else if (name === 'dma_unmap_sg') this.#unmapSg(args, line);
     }
   }
 
   /** Says that the trace is over: hypercalls that nothing explained come out. */
   end(): void {
+    for (const thread of [...this.#unmapping.keys()]) this.#endUnmapSg(thread);
     for (const [thread, calls] of this.#pending) {
       if (calls.length > 0) this.#emitCalls(thread, calls);
     }
@@ -111,15 +133,22 @@ export class GuestOperationReader {
     // The trace began inside this hypercall.
     if (calls === undefined || last === undefined) return;
     last.ret = args.retval as bigint;
-    if (this.#options.hasDmaEvents) return;
+    if (this.#options.hasDmaEvents) {
+      const unmapping = this.#unmapping.get(thread);
+      if (unmapping === undefined) return;
+      unmapping.line = line;
+      unmapping.calls -= 1;
+      if (unmapping.calls <= 0) this.#endUnmapSg(thread);
+      return;
+    }
     this.#pending.delete(thread);
     this.#emitCalls(thread, calls, line);
   }
 
   #dma(kind: GuestOperation['kind'], args: TraceEvent['args'], line: number): void {
     const { thread, cpu, level } = this.#whoOf(args);
-    const traced = this.#pending.get(thread) ?? [];
-    this.#pending.delete(thread);
+    this.#endUnmapSg(thread);
+    const traced = this.#take(thread);
     this.#options.onOperation({
       kind,
       line,
@@ -128,12 +157,104 @@ export class GuestOperationReader {
       level,
       thread,
       device: String(args.device),
-      direction: DmaDirection[args.dir as keyof typeof DmaDirection] ?? DmaDirection.BIDIRECTIONAL,
+      direction: directionOf(args),
       size: Number(args.size),
       gpa: physicalOf(args),
       dmaAddr: args.dma_addr as bigint,
       traced,
     });
+  }
+
+  #take(thread: string): TracedCall[] {
+    const traced = this.#pending.get(thread) ?? [];
+    this.#pending.delete(thread);
+    return traced;
+  }
+
+  // A scatter list is mapped element by element; its event comes after all of their hypercalls.
+  #mapSg(args: TraceEvent['args'], line: number): void {
+    const who = this.#whoOf(args);
+    this.#endUnmapSg(who.thread);
+    const segments = segmentsOf(args);
+    if (segments === undefined) return;
+    this.#remember(args, segments);
+    const calls = segments.map((segment) => this.#callsFor('map', segment));
+    this.#emitList('map', args, who, segments, calls, line);
+  }
+
+  // The event of its unmapping comes first, and does not have the addresses.
+  #unmapSg(args: TraceEvent['args'], line: number): void {
+    const { thread } = this.#whoOf(args);
+    this.#endUnmapSg(thread);
+    const segments = this.#recall(args);
+    if (segments === undefined) return;
+    const before = this.#take(thread);
+    if (before.length > 0) this.#emitCalls(thread, before);
+    const calls = segments.reduce((sum, segment) => sum + this.#callsFor('unmap', segment), 0);
+    this.#unmapping.set(thread, { args, segments, calls, line });
+  }
+
+  #endUnmapSg(thread: string): void {
+    const unmapping = this.#unmapping.get(thread);
+    if (unmapping === undefined) return;
+    this.#unmapping.delete(thread);
+    const { args, segments, line } = unmapping;
+    const calls = segments.map((segment) => this.#callsFor('unmap', segment));
+    this.#emitList('unmap', args, this.#whoOf(args), segments, calls, line);
+  }
+
+  #emitList(
+    kind: 'map' | 'unmap',
+    args: TraceEvent['args'],
+    { thread, cpu, level }: Who,
+    segments: readonly Segment[],
+    calls: readonly number[],
+    line: number,
+  ): void {
+    const traced = this.#take(thread);
+    const startLine = traced[0]?.line ?? line;
+    const own = calls.reduce((sum, count) => sum + count, 0);
+    let at = Math.max(0, traced.length - own);
+    segments.forEach(({ dmaAddr, size, gpa, isMerged }, i) => {
+      const first = i === 0 ? 0 : at;
+      // Of a merged one, nobody knows how many there were.
+      at = segments.length === 1 ? traced.length : at + (calls[i] as number);
+      this.#options.onOperation({
+        kind,
+        line,
+        startLine,
+        cpu,
+        level,
+        thread,
+        device: String(args.device),
+        direction: directionOf(args),
+        size,
+        gpa,
+        dmaAddr,
+        traced: traced.slice(first, i === segments.length - 1 ? traced.length : at),
+        isContinued: i > 0,
+        isMerged,
+      });
+    });
+  }
+
+  #callsFor(kind: 'map' | 'unmap', { dmaAddr, size }: Segment): number {
+    return this.#options.callsFor(kind, Math.ceil((Number(dmaAddr & 0xfffn) + size) / 4096));
+  }
+
+  #remember(args: TraceEvent['args'], segments: readonly Segment[]): void {
+    const key = `${args.device} ${args.phys_addrs}`;
+    const known = this.#lists.get(key);
+    if (known !== undefined) known.push(segments);
+    else if (this.#lists.size < MAX_PENDING) this.#lists.set(key, [segments]);
+  }
+
+  #recall(args: TraceEvent['args']): readonly Segment[] | undefined {
+    const key = `${args.device} ${args.phys_addrs}`;
+    const known = this.#lists.get(key);
+    const segments = known?.shift();
+    if (known?.length === 0) this.#lists.delete(key);
+    return segments;
   }
 
   // An interrupt runs to its end before its CPU does anything else of its kind; tasks take turns.
@@ -182,10 +303,40 @@ export function callsOperation(
   };
 }
 
+interface UnmappingList {
+  readonly args: TraceEvent['args'];
+  readonly segments: readonly Segment[];
+  /** Hypercalls that are still to come. */
+  calls: number;
+  /** Of the last one. */
+  line: number;
+}
+
 interface Who {
   readonly thread: string;
   readonly cpu: number;
   readonly level: number;
+}
+
+function directionOf({ dir }: TraceEvent['args']): DmaDirection {
+  return DmaDirection[dir as keyof typeof DmaDirection] ?? DmaDirection.BIDIRECTIONAL;
+}
+
+// The ranges of a list; undefined where the event does not have all of them.
+function segmentsOf(args: TraceEvent['args']): Segment[] | undefined {
+  const [addresses, sizes, physical] = [args.dma_addrs, args.sizes, args.phys_addrs].map((text) =>
+    arrayValues(String(text)),
+  );
+  if (addresses === undefined || sizes === undefined || physical === undefined) return undefined;
+  if (addresses.length === 0 || addresses.length !== sizes.length) return undefined;
+  if ('truncated' in args) return undefined;
+  const isMerged = physical.length !== addresses.length;
+  return addresses.map((dmaAddr, i) => ({
+    dmaAddr,
+    size: Number(sizes[i]),
+    gpa: isMerged ? undefined : safe(physical[i] as bigint),
+    isMerged,
+  }));
 }
 
 function physicalOf({ phys_addr, virt_addr }: TraceEvent['args']): number | undefined {

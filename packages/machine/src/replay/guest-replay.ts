@@ -245,9 +245,9 @@ export class GuestReplay {
 
   // The log agrees with the guest's address, the allocator does not, in any order.
   #wrongAddress(thread: string, step: AllocStep, call: LoggedCall | undefined): void {
-    const { operation, table, npages, alignOrder } = step;
+    const { operation, table, npages, alignOrder, handle } = step;
     const window = this.#plans.get(operation)?.entries?.window;
-    const entry = this.#model.allocDry(table, npages, alignOrder, operation.cpu);
+    const entry = this.#model.allocDry(table, npages, alignOrder, operation.cpu, handle);
     const address =
       window === undefined ? 'room' : hex(this.#model.addressOf(operation, window, entry));
     this.#addressMismatch(operation, call, 'address', address);
@@ -378,7 +378,8 @@ export class GuestReplay {
   #byKind(operation: GuestOperation, call: LoggedCall): void {
     this.#counts.hcallsByKind += 1;
     const table = this.#model.tables.get(call.liobn);
-    if (table !== undefined && isMapping(call) && call.ret === 0n) {
+    const isChecked = operation.isMerged !== true;
+    if (table !== undefined && isChecked && isMapping(call) && call.ret === 0n) {
       const entry = Number((call.ioba - table.busOffset) >> BigInt(table.pageShift));
       if (this.#isConsistent(operation, call, table, entry)) this.#counts.consistentAddresses += 1;
       else {
@@ -440,7 +441,9 @@ export class GuestReplay {
     const { kind, device, dmaAddr, gpa } = operation;
     if (kind === 'calls') return;
     if (!this.#known.has(device)) this.#known.set(device, kind === 'alloc');
-    if (kind === 'map') this.#counts.maps += 1;
+    if (operation.isContinued === true) {
+      // Counted with the first element of its list.
+    } else if (kind === 'map') this.#counts.maps += 1;
     else if (kind === 'unmap') this.#counts.unmaps += 1;
     else if (kind === 'alloc') this.#counts.allocs += 1;
     else this.#counts.frees += 1;

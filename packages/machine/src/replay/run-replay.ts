@@ -81,13 +81,14 @@ export class RunReplay {
       this.#hasAllGuest = true;
       return;
     }
-    this.#model = new GuestModel({
+    const model = new GuestModel({
       pageSize: inference.guestPageSize,
       windows: windowsOf(facts, boot, dmaWindowSize),
       routeOf: (device) => routeIn(facts, device, inference.leaksAfterLoss),
       usePutIndirect: alignment?.usePutIndirect ?? true,
       useStuff: boot?.windows.every(({ isStuffed }) => isStuffed) ?? true,
     });
+    this.#model = model;
     const replay = new GuestReplay({
       model: this.#model,
       hasCallEvents: guest.hasCallEvents,
@@ -101,6 +102,7 @@ export class RunReplay {
     this.#guest = replay;
     this.#reader = new GuestOperationReader({
       hasDmaEvents: guest.hasDmaEvents,
+      callsFor: (kind, npages) => model.callsFor(kind, npages),
       onOperation:
         this.#narrator === undefined
           ? (operation) => replay.operation(operation)

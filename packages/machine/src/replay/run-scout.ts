@@ -4,7 +4,7 @@
  */
 import type { TraceEvent } from '@pinhole/base';
 import { H_PUT_TCE_INDIRECT, H_STUFF_TCE } from '@pinhole/hcall';
-import { type DeviceRoute, GuestModel } from './guest-model.js';
+import { callsFor, type DeviceRoute, GuestModel } from './guest-model.js';
 import {
   DMA_MAPPING_ERROR,
   type GuestOperation,
@@ -394,6 +394,7 @@ class GuestScout {
     const operations: GuestOperation[] = [];
     const reader = new GuestOperationReader({
       hasDmaEvents: this.#hasDma,
+      callsFor: (kind, npages) => callsFor(kind === 'unmap' || usePutIndirect, npages),
       onOperation: (operation) => operations.push(operation),
     });
     for (const { event, line } of this.#events) reader.event(event, line);
