@@ -329,6 +329,7 @@ export class DynamicDmaWindows {
       busOffset,
       size,
       pageShift,
+      allocator: this.#options.kernel.allocator,
       ...(phb.mmio32 === undefined ? {} : { reserved: phb.mmio32 }),
     });
     tceCalls.free(table, 0, size);

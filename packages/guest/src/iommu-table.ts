@@ -1,4 +1,5 @@
 import { type Ioba, invariant, type Liobn } from '@pinhole/base';
+import type { AllocatorProfile } from './kernel-profiles/types.js';
 import { IOMMU_BLOCK_SIZE, IOMMU_LARGE_ALLOC, IOMMU_NR_POOLS, IOMMU_POOLS_FROM } from './params.js';
 
 interface Pool {
@@ -23,7 +24,16 @@ export interface IommuTableOptions {
    * [linux v6.1 arch/powerpc/kernel/iommu.c iommu_table_reserve_pages]
    */
   readonly reserved?: { readonly start: Ioba; readonly end: Ioba };
+  /** The kernel's numbers; default: those of all kernels so far. */
+  readonly allocator?: Omit<AllocatorProfile, 'source'>;
 }
+
+const DEFAULT_ALLOCATOR: Omit<AllocatorProfile, 'source'> = {
+  nrPools: IOMMU_NR_POOLS,
+  largeAlloc: IOMMU_LARGE_ALLOC,
+  blockSize: IOMMU_BLOCK_SIZE,
+  poolsFrom: IOMMU_POOLS_FROM,
+};
 
 /** What {@link IommuTable.alloc} can be told besides size and alignment. */
 export interface IommuAllocOptions {
@@ -48,6 +58,7 @@ export class IommuTable {
   readonly busOffset: Ioba;
   readonly size: number;
   readonly pageShift: number;
+  readonly allocator: Omit<AllocatorProfile, 'source'>;
   readonly #map: Uint32Array;
   readonly #pools: Pool[];
   readonly #largePool: Pool;
@@ -63,7 +74,9 @@ export class IommuTable {
     this.pageShift = options.pageShift;
     this.#map = new Uint32Array(Math.ceil(options.size / 32));
     const bytes = options.size * 2 ** options.pageShift;
-    const nrPools = bytes >= IOMMU_POOLS_FROM ? IOMMU_NR_POOLS : 1;
+    const { allocator = DEFAULT_ALLOCATOR } = options;
+    this.allocator = allocator;
+    const nrPools = bytes >= allocator.poolsFrom ? allocator.nrPools : 1;
     const poolSize = Math.floor(Math.floor((options.size * 3) / 4) / nrPools);
     this.#pools = Array.from({ length: nrPools }, (_, i) => {
       const start = poolSize * i;
@@ -119,7 +132,7 @@ export class IommuTable {
    */
   alloc(npages: number, alignOrder: number, cpu: number, options: IommuAllocOptions = {}): number {
     if (npages < 1) return -1;
-    const isLarge = npages > IOMMU_LARGE_ALLOC;
+    const isLarge = npages > this.allocator.largeAlloc;
     const nrPools = this.#pools.length;
     const { handle, mask } = options;
     let poolNr = hashCpu(cpu) & (nrPools - 1);
@@ -145,7 +158,7 @@ export class IommuTable {
       if (found >= 0) {
         this.#mark(found, npages, true);
         const end = found + npages;
-        pool.hint = isLarge ? end : Math.ceil(end / IOMMU_BLOCK_SIZE) * IOMMU_BLOCK_SIZE;
+        pool.hint = isLarge ? end : roundUp(end, this.allocator.blockSize);
         this.#inUse += npages;
         return found;
       }
@@ -191,8 +204,8 @@ export class IommuTable {
     this.take(entry, npages);
     const pool = this.#pools.find(({ end }) => entry < end) ?? this.#largePool;
     const end = entry + npages;
-    const isLarge = npages > IOMMU_LARGE_ALLOC;
-    pool.hint = isLarge ? end : Math.ceil(end / IOMMU_BLOCK_SIZE) * IOMMU_BLOCK_SIZE;
+    const isLarge = npages > this.allocator.largeAlloc;
+    pool.hint = isLarge ? end : roundUp(end, this.allocator.blockSize);
   }
 
   #exist(entry: number, npages: number): boolean {
@@ -268,6 +281,10 @@ export class IommuTable {
       this.#map[i >>> 5] = isUsed ? word | bit : word & ~bit;
     }
   }
+}
+
+function roundUp(entry: number, blockSize: number): number {
+  return Math.ceil(entry / blockSize) * blockSize;
 }
 
 /** [linux v6.1 include/linux/hash.h hash_32] with 2 bits, as iommu_pool_hash is filled. */

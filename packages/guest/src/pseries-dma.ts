@@ -130,6 +130,7 @@ export class PseriesDma {
       busOffset: phb.dmaWindow.busOffset,
       size: phb.dmaWindow.size / 2 ** TCE_PAGE_SHIFT,
       pageShift: TCE_PAGE_SHIFT,
+      allocator: kernel.allocator,
     });
     if (!this.#commandLine.iommuOff) {
       // [linux v6.1 arch/powerpc/kernel/iommu.c iommu_table_clear]

@@ -36,12 +36,15 @@ import {
 } from '@pinhole/virtio';
 import { type QueueLimits, splitTransfer } from './block-layer.js';
 import type { GuestPages } from './guest-pages.js';
+import type { MapErrorRule } from './kernel-profiles/types.js';
 import { BLK_DEF_MAX_BYTES } from './params.js';
 
 /** The used ring starts at a multiple of this. [linux v6.1 arch/powerpc/include/asm/cache.h L1_CACHE_BYTES] */
 const RING_ALIGN = 128;
 /** What the status byte holds before the device writes it; not a status. */
 const STATUS_NOT_WRITTEN = 0xff;
+/** Tries of a request that finds no room; the kernel has no such limit. */
+const MAX_REQUEUES = 100;
 /** Header, status byte and book-keeping lie in one object, as in `struct virtblk_req`. */
 const REQUEST_OBJECT_SIZE = 64;
 
@@ -82,6 +85,8 @@ export interface VirtioBlkDriverOptions {
   readonly pages: GuestPages;
   /** The platform restricts what devices reach: see `negotiateFeatures`. */
   readonly hasRestrictedMemoryAccess?: () => boolean;
+  /** What becomes of a request whose buffers cannot be mapped; default: it fails. */
+  readonly mapError?: MapErrorRule;
   /** Decides how buffers are mapped, once the features are known. */
   readonly chooseDma: (features: bigint) => DmaOps;
   readonly tracer?: Tracer;
@@ -214,19 +219,37 @@ export class VirtioBlkDriver {
     const request: Request = { gpa, outcome: { kind: 'hung' } };
     this.requests += 1;
     this.dataSegments += data.length;
-    const added =
-      op === 'read'
-        ? this.#queue.add([header], [...data, status], request)
-        : this.#queue.add([header, ...data], [status], request);
-    if (added !== 'ok') {
+    const out = op === 'read' ? [header] : [header, ...data];
+    const inn = op === 'read' ? [...data, status] : [status];
+    const rejected = this.#add(out, inn, request);
+    if (rejected !== undefined) {
       pages.free(gpa, REQUEST_OBJECT_SIZE);
-      return { kind: 'rejected', reason: added };
+      return rejected;
     }
     // The device works, and interrupts, before this returns.
     this.#queue.kick();
     // The memory of a request that hangs stays the device's.
     if (request.outcome.kind !== 'hung') pages.free(gpa, REQUEST_OBJECT_SIZE);
     return request.outcome;
+  }
+
+  // A buffer that cannot be mapped fails the request, or the block layer tries it again later. With
+  // nothing else in flight later is no better: the kernel would go on for ever.
+  #add(out: Segment[], inn: Segment[], request: Request): BlkOutcome | undefined {
+    const { mapError } = this.#options;
+    const isRequeued = mapError?.request === 'requeue';
+    for (let tries = 0; ; tries += 1) {
+      const added = this.#queue.add(out, inn, request);
+      if (added === 'ok') return undefined;
+      if (added !== 'no-dma-space') return { kind: 'rejected', reason: added };
+      if (!isRequeued) {
+        const errno = mapError === undefined ? '' : `: ${mapError.errno}, an I/O error`;
+        return { kind: 'rejected', reason: `no room on the bus${errno}` };
+      }
+      if (tries < MAX_REQUEUES) continue;
+      const reason = `no room on the bus: ${mapError.errno}, requeued ${tries} times (a livelock)`;
+      return { kind: 'rejected', reason };
+    }
   }
 
   /** [linux v6.1 drivers/block/virtio_blk.c virtblk_done] */

@@ -59,7 +59,7 @@ export function runScenario(scenario: Scenario, options: RunOptions = {}): RunRe
     buildPlatform(architecture, scenario, kernel, tracer),
     tracer,
   );
-  return run.run(device, policy, source);
+  return run.run(device, kernel, policy, source);
 }
 
 function buildPlatform(
@@ -95,7 +95,12 @@ class ScenarioRun {
     this.#given = new GivenMemory(platform.bouncePool);
   }
 
-  run(device: DeviceConfig, policy: VirtioDmaPolicy, source: DiskSource): RunReport {
+  run(
+    device: DeviceConfig,
+    kernel: KernelProfile,
+    policy: VirtioDmaPolicy,
+    source: DiskSource,
+  ): RunReport {
     const platform = this.#platform;
     const disk = new CopyOnWriteDisk(source);
     const blk = new VirtioBlk({
@@ -115,6 +120,7 @@ class ScenarioRun {
       memory: platform.guestMemory,
       pages: platform.pages,
       hasRestrictedMemoryAccess: () => platform.hasRestrictedMemoryAccess ?? false,
+      mapError: kernel.vring.mapError,
       chooseDma: (features) => this.#chooseDma(features, policy),
       tracer: this.#tracer,
     });

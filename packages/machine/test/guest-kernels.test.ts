@@ -2,13 +2,13 @@
 import { describe, expect, test } from 'vitest';
 import { parseScenario, runScenario } from '../src/index.js';
 
-function run(guest: string, machine = '', device = '') {
+function run(guest: string, machine = '', device = '', block = '16KiB') {
   return runScenario(
     parseScenario(`
 machine: { arch: pseries, memory: 512MiB, ${machine} }
 guest: { ${guest} }
 devices: [{ type: virtio-blk, iommuPlatform: true, ${device} }]
-workload: [{ read: { offset: 0, length: 64KiB, block: 16KiB } }]
+workload: [{ read: { offset: 0, length: ${block === '16KiB' ? '64KiB' : block}, block: ${block} } }]
 `),
   );
 }
@@ -73,5 +73,23 @@ describe('guest.kernel', () => {
   test('linux-5.4 in a secure guest: PCI devices have no DMA operations, the flag does not help', () => {
     expect(run('kernel: linux-5.4, secure: true').verdict.outcome).not.toBe('works');
     expect(run('kernel: linux-5.10, secure: true').verdict.outcome).toBe('works');
+  });
+});
+
+describe('a window that is too small for a request', () => {
+  // 256 TCEs for a request of 256 and its header, status, table and ring.
+  const small = (kernel: string) =>
+    run(`kernel: ${kernel}, cmdline: "disable_ddw"`, 'dmaWindowSize: 1MiB', '', '1MiB');
+
+  test('Linux 4.18 fails it: virtqueue_add says -EIO', () => {
+    const { verdict, data } = small('linux-4.18');
+    expect(verdict).toMatchObject({ outcome: 'fails' });
+    expect(verdict.text).toContain('-EIO, an I/O error');
+    expect(data.rejected).toBeGreaterThan(0);
+  });
+
+  test('later ones requeue it for ever, as the recorded 6.12 with a window of 1 MiB does', () => {
+    const { verdict } = small('linux-6.12');
+    expect(verdict.text).toContain('-ENOMEM, requeued 100 times (a livelock)');
   });
 });

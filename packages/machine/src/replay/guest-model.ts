@@ -5,6 +5,7 @@ import {
   iommuCoherent,
   iommuMapping,
   iommuPagesTouched,
+  type KernelProfile,
   TceCalls,
 } from '@pinhole/guest';
 import { callStep, type Step } from './allocation-order.js';
@@ -35,6 +36,8 @@ export interface GuestModelOptions {
   /** Bytes of a guest page. */
   readonly pageSize: number;
   readonly windows: readonly GuestWindow[];
+  /** The kernel's; default: that of all kernels so far. */
+  readonly allocator?: KernelProfile['allocator'];
   readonly routeOf: (device: string) => DeviceRoute;
   readonly usePutIndirect: boolean;
   readonly useStuff: boolean;
@@ -73,7 +76,13 @@ export class GuestModel {
 
   constructor(options: GuestModelOptions) {
     this.#options = options;
-    this.tables = new Map(options.windows.map((window) => [window.liobn, new IommuTable(window)]));
+    const { windows, allocator } = options;
+    this.tables = new Map(
+      windows.map((window) => [
+        window.liobn,
+        new IommuTable(allocator === undefined ? window : { ...window, allocator }),
+      ]),
+    );
     this.#calls = new TceCalls({
       hypercalls: this.#recorder,
       memory: this.#recorder.memory,

@@ -83,6 +83,7 @@ export class RunReplay {
     }
     const model = new GuestModel({
       pageSize: inference.guestPageSize,
+      allocator: inference.kernel.allocator,
       windows: windowsOf(facts, boot, dmaWindowSize),
       routeOf: (device) => routeIn(facts, device, inference.leaksAfterLoss),
       usePutIndirect: alignment?.usePutIndirect ?? true,
