@@ -164,7 +164,9 @@ class Page {
     this.#wrap(`${device}${assuming === null ? '' : `, if ${assuming}`}: ${what}`, '    ', '  ');
     const column = Math.floor((this.#width - 7) / 2);
     const [left = [], right = []] = values.map(({ kernel, value }) =>
-      wrap(plain(`${kernel}: ${value}`), column),
+      itemsOf(kernel, value).flatMap(({ text, isItem }) =>
+        isItem ? wrap(plain(text), column, '    ', '  - ') : wrap(plain(text), column),
+      ),
     );
     for (let at = 0; at < Math.max(left.length, right.length); at += 1) {
       const one = (left[at] ?? '').padEnd(column);
@@ -178,7 +180,10 @@ class Page {
   #oneBelowAnother({ device, assuming, what, values }: Difference): void {
     this.#wrap(`${device}${assuming === null ? '' : `, if ${assuming}`}: ${what}`, '    ', '  ');
     for (const [at, { kernel, value }] of values.entries()) {
-      this.#wrap(`${kernel}: ${value}`, '      ', '    ', at === 0 ? 'cyan' : 'yellow');
+      const color = at === 0 ? 'cyan' : 'yellow';
+      for (const { text, isItem } of itemsOf(kernel, value)) {
+        this.#wrap(text, isItem ? '        ' : '      ', isItem ? '      - ' : '    ', color);
+      }
     }
   }
 
@@ -202,6 +207,14 @@ class Page {
       this.lines.push(isBold ? this.#colors.bold(painted) : painted);
     }
   }
+}
+
+// A value of several lines is a list below its kernel.
+function itemsOf(kernel: string, value: string): { text: string; isItem: boolean }[] {
+  const lines = value.split('\n');
+  if (lines.length === 1) return [{ text: `${kernel}: ${value}`, isItem: false }];
+  const items = lines.map((text) => ({ text, isItem: true }));
+  return [{ text: `${kernel}:`, isItem: false }, ...items];
 }
 
 function costCells(row: CostRow): string[] {

@@ -30,7 +30,7 @@ const ASPECTS: readonly { readonly what: string; readonly of: (answer: Answer) =
   },
 ];
 
-// The steps that an answer does not share with all the others.
+// The steps that an answer does not share with all the others, one a line.
 function ownSteps(answers: readonly Answer[]): (answer: Answer) => string {
   const textsOf = ({ steps }: Answer): string[] =>
     steps.map(({ text, fact }) => `${text}: ${fact}`);
@@ -38,7 +38,7 @@ function ownSteps(answers: readonly Answer[]): (answer: Answer) => string {
   return (answer) =>
     textsOf(answer)
       .filter((text) => !all.every((texts) => texts.has(text)))
-      .join('; ') || 'none of its own';
+      .join('\n') || 'none of its own';
 }
 
 /** Only what is not the same under all kernels. */
