@@ -116,6 +116,13 @@ export function createProgram(): Command {
     .option('--console <file>', "the guest's console or dmesg; may be gzipped")
     .option('--kernel <id>', "the guest's kernel, such as linux-6.12 (default: what the files say)")
     .addOption(formatOption())
+    .option('--trace-file <file>', 'write what happened in both files as one timeline')
+    .addOption(
+      new Option(
+        '--trace-format <format>',
+        'of the timeline: for ui.perfetto.dev, or JSON lines (default: chrome)',
+      ).choices(['chrome', 'ndjson']),
+    )
     .addOption(setOption())
     .action(replay);
   program

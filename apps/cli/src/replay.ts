@@ -21,7 +21,9 @@ import {
 import { EXIT, InputError, interrupt } from './exit.js';
 import { checkFormat, InputFile } from './replay-inputs.js';
 import { type FileReport, isClean, type ReplayOutcome, toJson, toText } from './replay-text.js';
+import { ReplayTimeline } from './replay-timeline.js';
 import { Progress } from './terminal.js';
+import { openTimeline } from './trace-output.js';
 
 /** Options of `pinhole replay`. */
 export interface ReplayOptions {
@@ -31,6 +33,8 @@ export interface ReplayOptions {
   readonly kernel?: string;
   readonly format: 'table' | 'json';
   readonly set: readonly string[];
+  readonly traceFile?: string;
+  readonly traceFormat?: 'chrome' | 'ndjson';
 }
 
 /** How many problems of a log are shown; all are counted. */
@@ -50,13 +54,22 @@ export async function replay(options: ReplayOptions): Promise<void> {
   const facts = await scout(qemu, guest, progress);
   const inference = inferRun(facts, digest, options.kernel);
   if (guest !== undefined) checkSameRun(facts, inference, digest, qemu, guest);
-  const run = new RunReplay({ facts, inference, ...machine });
+  const timeline = openTimeline(options);
+  const observer =
+    timeline === undefined ? undefined : new ReplayTimeline(timeline.emit, facts.guest?.cpus ?? 1);
+  const run = new RunReplay({
+    facts,
+    inference,
+    ...machine,
+    ...(observer === undefined ? {} : { observer }),
+  });
   const outcome = await feed(run, qemu, guest, progress);
   progress.clear();
   const result: ReplayOutcome = {
     ...outcome,
     report: reportRun({ facts, inference, console: digest, replay: run }),
   };
+  timeline?.close();
   process.stdout.write(options.format === 'json' ? toJson(result) : toText(result));
   if (!isClean(result)) process.exitCode = EXIT.FAILED;
 }

@@ -1,6 +1,7 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { Tracer, type TraceSink } from '@pinhole/base';
 import {
+  type ChromeWriter,
   createChromeWriter,
   createNdjsonWriter,
   createQemuTextWriter,
@@ -40,6 +41,30 @@ export function openTrace(options: TraceOptions): { tracer: Tracer; close(): voi
     close() {
       writer.close();
       close();
+    },
+  };
+}
+
+/** The options of a timeline that is put together from recorded files. */
+export interface TimelineOptions {
+  readonly traceFile?: string;
+  readonly traceFormat?: 'chrome' | 'ndjson';
+}
+
+/** A writer of a timeline; undefined when the options ask for none. */
+export function openTimeline({
+  traceFile,
+  traceFormat,
+}: TimelineOptions): ChromeWriter | undefined {
+  if (traceFile === undefined && traceFormat === undefined) return undefined;
+  const output = openOutput(traceFile);
+  const writer = traceFormat === 'ndjson' ? createNdjsonWriter : createChromeWriter;
+  const { emit, close } = writer(output.write);
+  return {
+    emit,
+    close() {
+      close();
+      output.close();
     },
   };
 }

@@ -21,7 +21,12 @@ export class RunNarrator {
   readonly #direct = new Map<bigint, number>();
   /** How many were told since, and no device accessed them yet. */
   readonly #untouched = new Map<bigint, number>();
+  /** Those that were told and are held, by the page where they begin. */
+  readonly #held = new Map<bigint, GuestOperation[]>();
   readonly #addresses = new BusAddresses();
+  /** What is told when enough of the guest's trace is known. */
+  readonly #later: (() => void)[] = [];
+  #hasAllOperations = false;
   #count = 0;
   #qemuLine = 0;
 
@@ -31,7 +36,13 @@ export class RunNarrator {
 
   /** Whether it should know more of the guest's trace before it goes on. */
   get wantsOperations(): boolean {
-    return this.#count < MIN_WAITING;
+    return this.#count < MIN_WAITING && !this.#hasAllOperations;
+  }
+
+  /** The guest's trace has ended, or there is none. */
+  endOperations(): void {
+    this.#hasAllOperations = true;
+    this.#drain();
   }
 
   /** An operation was read. */
@@ -43,36 +54,55 @@ export class RunNarrator {
     this.#count += 1;
     if (isDirectMap(operation)) add(this.#direct, operation.dmaAddr, 1);
     if (list.length > MAX_WAITING) this.#tellFirst(list);
+    this.#drain();
   }
 
   /** A hypercall happened, or another event of the log did. */
   qemuEvent(event: TraceEvent, line: number, call?: ObservedCall): void {
-    if (call === undefined) {
-      const address = this.#addresses.event(event);
-      if (address !== undefined) this.#access(address);
-    } else if (call.operation !== undefined) this.#begin(call.operation, call.entries);
-    this.#qemuLine = line;
-    this.#observer.qemuEvent?.(event, line, call);
+    this.#tellLater(() => {
+      if (call === undefined) {
+        const address = this.#addresses.event(event);
+        if (address !== undefined) this.#access(address);
+      } else if (call.operation !== undefined) this.#begin(call.operation, call.entries);
+      this.#qemuLine = line;
+      this.#observer.qemuEvent?.(event, line, call);
+    });
   }
 
   /** An unmap that leaves its TCEs. */
   givenUp(operation: GuestOperation, entries: Entries): void {
-    this.#begin(operation, entries);
-    this.#observer.givenUp?.(operation, entries, this.#qemuLine);
+    this.#tellLater(() => {
+      this.#begin(operation, entries);
+      this.#observer.givenUp?.(operation, entries, this.#qemuLine);
+    });
   }
 
   /** A mapping that found no room. */
   failed(operation: GuestOperation, npages: number): void {
-    this.#begin(operation, undefined);
-    this.#observer.failed?.(operation, npages, this.#qemuLine);
+    this.#tellLater(() => {
+      this.#begin(operation, undefined);
+      this.#observer.failed?.(operation, npages, this.#qemuLine);
+    });
   }
 
   /** Both files have ended. */
   end(): void {
+    this.endOperations();
     const rest = [...this.#waiting.values()].flat();
     rest.sort((a, b) => a.line - b.line);
     this.#waiting.clear();
     for (const operation of rest) this.#tell(operation, undefined);
+  }
+
+  #tellLater(tell: () => void): void {
+    if (this.#later.length === 0 && !this.wantsOperations) tell();
+    else this.#later.push(tell);
+  }
+
+  #drain(): void {
+    let told = 0;
+    while (told < this.#later.length && !this.wantsOperations) this.#later[told++]?.();
+    this.#later.splice(0, told);
   }
 
   // What its CPU did before, then the operation itself: once, at its first hypercall.
@@ -98,7 +128,7 @@ export class RunNarrator {
       add(this.#untouched, address, -1);
       return;
     }
-    if (!this.#direct.has(address)) return;
+    if (!this.#direct.has(address) || this.#isInside(address)) return;
     for (const list of this.#waiting.values()) {
       const end = Math.min(list.length, ACCESS_AHEAD);
       for (let i = 0; i < end; i += 1) {
@@ -112,6 +142,12 @@ export class RunNarrator {
     }
   }
 
+  // Further on in a buffer that is held: its second descriptor, say.
+  #isInside(address: bigint): boolean {
+    const held = this.#held.get(address >> PAGE_SHIFT) ?? [];
+    return held.some(({ dmaAddr, size }) => dmaAddr < address && address < dmaAddr + BigInt(size));
+  }
+
   #tellFirst(list: GuestOperation[]): void {
     this.#tell(list.shift() as GuestOperation, undefined);
   }
@@ -122,10 +158,24 @@ export class RunNarrator {
     if (isDirectMap(operation)) {
       add(this.#direct, dmaAddr, -1);
       add(this.#untouched, dmaAddr, 1);
-    } else if (kind === 'unmap') this.#untouched.delete(dmaAddr);
+      const page = dmaAddr >> PAGE_SHIFT;
+      this.#held.set(page, [...(this.#held.get(page) ?? []), operation]);
+    } else if (kind === 'unmap') this.#release(operation);
     this.#observer.operation?.(operation, entries, this.#qemuLine);
   }
+
+  #release({ dmaAddr, size }: GuestOperation): void {
+    this.#untouched.delete(dmaAddr);
+    const page = dmaAddr >> PAGE_SHIFT;
+    const held = this.#held.get(page);
+    const at = held?.findIndex((other) => other.dmaAddr === dmaAddr && other.size === size) ?? -1;
+    if (held === undefined || at < 0) return;
+    held.splice(at, 1);
+    if (held.length === 0) this.#held.delete(page);
+  }
 }
+
+const PAGE_SHIFT = 12n;
 
 function add(counts: Map<bigint, number>, address: bigint, change: number): void {
   const count = (counts.get(address) ?? 0) + change;

@@ -79,6 +79,7 @@ export class RunReplay {
     this.#begins = new Map(boot?.windows.map(({ liobn, endCall }) => [liobn, endCall]));
     if (guest === undefined) {
       this.#hasAllGuest = true;
+      this.#narrator?.endOperations();
       return;
     }
     const model = new GuestModel({
@@ -166,6 +167,7 @@ export class RunReplay {
     this.#hasAllGuest = true;
     this.#reader?.end();
     this.#guest?.endOperations();
+    this.#narrator?.endOperations();
   }
 
   /** After both have ended. */
