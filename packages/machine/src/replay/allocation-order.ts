@@ -186,13 +186,19 @@ export class AllocationOrder {
     const thread = this.#threads.get(name) as Thread;
     thread.next += 1;
     this.#waiting -= 1;
-    this.#commit();
+    this.commit();
   }
 
   /** Takes the next hypercall of QEMU's log for one that no thread made. */
   skipCall(): void {
     this.#happened += 1;
-    this.#commit();
+    this.commit();
+  }
+
+  /** What happened is not undone any more: the tables were changed by somebody else. */
+  commit(): void {
+    this.#trail = [];
+    this.#drop();
   }
 
   /** Steps that wait, in no hypercall's way: what threads did after their last hypercall. */
@@ -313,17 +319,19 @@ export class AllocationOrder {
 
   // A hypercall that is next in QEMU's log happens as soon as its thread has come to it.
   #makeCalls({ until }: Search): void {
-    for (let isDone = false; !isDone; ) {
-      isDone = true;
+    for (;;) {
       const call = this.#calls[this.#happened];
       if (call === undefined || this.#happened > until) return;
+      // Of two that would do the same (an entry is cleared, mapped and cleared again), the earlier.
+      let first: { thread: Thread; line: number } | undefined;
       for (const thread of this.#threads.values()) {
         const step = thread.steps[thread.next];
         if (step?.kind !== 'call' || !matches(step, call)) continue;
-        this.#make(thread);
-        isDone = false;
-        break;
+        const { startLine } = step.operation;
+        if (first === undefined || startLine < first.line) first = { thread, line: startLine };
       }
+      if (first === undefined) return;
+      this.#make(first.thread);
     }
   }
 
@@ -369,11 +377,6 @@ export class AllocationOrder {
   #forget(): void {
     if (this.#trail.length <= 2 * TRAIL) return;
     this.#trail.splice(0, this.#trail.length - TRAIL);
-    this.#drop();
-  }
-
-  #commit(): void {
-    this.#trail = [];
     this.#drop();
   }
 

@@ -199,14 +199,16 @@ export class GuestReplay {
 
   // The thread whose next hypercall this is; one known by its opcode only if no other fits.
   #threadOf(call: LoggedCall): string | undefined {
-    let best: { thread: string; line: number } | undefined;
+    let best: { thread: string; line: number; isSame: boolean } | undefined;
     for (const { thread, step } of this.#order.pendingCalls()) {
-      if (step.call !== undefined) {
-        if (isSameCall(step.call, call)) return thread;
-      } else if (step.opcode === call.opcode) {
-        const line = step.operation.startLine;
-        if (best === undefined || line < best.line) best = { thread, line };
+      const isSame = step.call !== undefined;
+      if (step.call === undefined ? step.opcode !== call.opcode : !isSameCall(step.call, call)) {
+        continue;
       }
+      // Of two that would do the same (an entry is cleared, mapped, cleared again), the earlier.
+      const line = step.operation.startLine;
+      const isBetter = best === undefined || (isSame === best.isSame ? line < best.line : isSame);
+      if (isBetter) best = { thread, line, isSame };
     }
     return best?.thread;
   }
@@ -389,6 +391,7 @@ export class GuestReplay {
     }
     this.#lastUnexplained = call;
     this.#model.observe(call);
+    this.#order.commit();
   }
 
   #isConsistent(
