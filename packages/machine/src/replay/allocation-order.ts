@@ -36,6 +36,9 @@ interface CallStep {
   call: TceCall | undefined;
   /** What the guest's trace says that it returned. */
   ret: bigint | undefined;
+  /** Of an unmapping: the last hypercall of what it unmaps, which has to happen before. */
+  after: CallStep | undefined;
+  hasHappened: boolean;
 }
 
 /** Entries are given back. */
@@ -53,7 +56,15 @@ export type { AllocStep, CallStep, FreeStep };
 
 /** Makes the step of a hypercall. */
 export function callStep(operation: GuestOperation, opcode: number, call?: TceCall): CallStep {
-  return { kind: 'call', operation, opcode, call, ret: undefined };
+  return {
+    kind: 'call',
+    operation,
+    opcode,
+    call,
+    ret: undefined,
+    after: undefined,
+    hasHappened: false,
+  };
 }
 
 interface Thread {
@@ -184,6 +195,8 @@ export class AllocationOrder {
    */
   skip(name: string): void {
     const thread = this.#threads.get(name) as Thread;
+    const step = thread.steps[thread.next];
+    if (step?.kind === 'call') step.hasHappened = true;
     thread.next += 1;
     this.#waiting -= 1;
     this.commit();
@@ -252,6 +265,7 @@ export class AllocationOrder {
 
   #advance(thread: Thread, step: Step, hints: readonly number[] | undefined): void {
     this.#trail.push({ thread, step, hints });
+    if (step.kind === 'call') step.hasHappened = true;
     thread.next += 1;
     this.#waiting -= 1;
   }
@@ -261,7 +275,10 @@ export class AllocationOrder {
     const { thread, step, hints } = done;
     thread.next -= 1;
     this.#waiting += 1;
-    if (step.kind === 'call') this.#happened -= 1;
+    if (step.kind === 'call') {
+      step.hasHappened = false;
+      this.#happened -= 1;
+    }
     if (step.kind === 'call' || hints === undefined) return done;
     if (step.kind === 'free') {
       step.table.take(step.entry, step.npages);
@@ -326,7 +343,7 @@ export class AllocationOrder {
       let first: { thread: Thread; line: number } | undefined;
       for (const thread of this.#threads.values()) {
         const step = thread.steps[thread.next];
-        if (step?.kind !== 'call' || !matches(step, call)) continue;
+        if (step?.kind !== 'call' || !matches(step, call) || !isDue(step)) continue;
         const { startLine } = step.operation;
         if (first === undefined || startLine < first.line) first = { thread, line: startLine };
       }
@@ -441,6 +458,11 @@ function nextCall(thread: Thread): CallStep | undefined {
     if (step.kind === 'call') return step;
   }
   return undefined;
+}
+
+/** Whether what it undoes has happened. */
+export function isDue({ after }: CallStep): boolean {
+  return after === undefined || after.hasHappened;
 }
 
 function matches({ call, opcode }: CallStep, logged: LoggedCall): boolean {

@@ -6,6 +6,7 @@ import {
   type AllocStep,
   type CallStep,
   callStep,
+  isDue,
   type Step,
 } from './allocation-order.js';
 import type { GuestModel, GuestWindow, OperationPlan } from './guest-model.js';
@@ -93,6 +94,8 @@ interface Live {
   readonly size: number;
   readonly direction: number;
   readonly isCoherent: boolean;
+  /** The hypercall with which it was whole. */
+  readonly lastCall: CallStep | undefined;
 }
 
 /** Steps that wait before hypercalls happen: what several CPUs do at once is in there. */
@@ -199,16 +202,17 @@ export class GuestReplay {
 
   // The thread whose next hypercall this is; one known by its opcode only if no other fits.
   #threadOf(call: LoggedCall): string | undefined {
-    let best: { thread: string; line: number; isSame: boolean } | undefined;
+    let best: { thread: string; line: number; rank: number } | undefined;
     for (const { thread, step } of this.#order.pendingCalls()) {
-      const isSame = step.call !== undefined;
       if (step.call === undefined ? step.opcode !== call.opcode : !isSameCall(step.call, call)) {
         continue;
       }
       // Of two that would do the same (an entry is cleared, mapped, cleared again), the earlier.
       const line = step.operation.startLine;
-      const isBetter = best === undefined || (isSame === best.isSame ? line < best.line : isSame);
-      if (isBetter) best = { thread, line, isSame };
+      const rank = step.call === undefined ? 2 : isDue(step) ? 0 : 1;
+      if (best === undefined || rank < best.rank || (rank === best.rank && line < best.line)) {
+        best = { thread, line, rank };
+      }
     }
     return best?.thread;
   }
@@ -464,9 +468,9 @@ export class GuestReplay {
       } else if (kind === 'map' && gpa !== undefined && (dmaAddr & 0xfffn) !== BigInt(gpa % 4096)) {
         this.#addressMismatch(operation, undefined, 'offset in the page', hex(gpa % 4096));
       }
-      this.#hold(operation);
+      this.#hold(operation, plan);
     } else {
-      this.#release(operation);
+      this.#release(operation, plan);
       const { entries } = plan;
       if (plan.isGivenUp && entries !== undefined) {
         this.#later(operation, () => this.#options.listener?.givenUp?.(operation, entries));
@@ -481,14 +485,19 @@ export class GuestReplay {
     else told.push({ line: operation.line, tell });
   }
 
-  #hold({ device, size, direction, kind, dmaAddr }: GuestOperation): void {
-    const live: Live = { device, size, direction, isCoherent: kind === 'alloc' };
+  #hold(
+    { device, size, direction, kind, dmaAddr }: GuestOperation,
+    { steps }: OperationPlan,
+  ): void {
+    const last = steps.at(-1);
+    const lastCall = last?.kind === 'call' ? last : undefined;
+    const live: Live = { device, size, direction, isCoherent: kind === 'alloc', lastCall };
     const others = this.#live.get(dmaAddr);
     if (others === undefined) this.#live.set(dmaAddr, [live]);
     else others.push(live);
   }
 
-  #release(operation: GuestOperation): void {
+  #release(operation: GuestOperation, { steps }: OperationPlan): void {
     const { device, size, direction, kind, dmaAddr } = operation;
     const held = this.#live.get(dmaAddr) ?? [];
     const at = held.findIndex(
@@ -499,7 +508,8 @@ export class GuestReplay {
         (live.isCoherent || live.direction === direction),
     );
     if (at >= 0) {
-      held.splice(at, 1);
+      const [live] = held.splice(at, 1);
+      for (const step of steps) if (step.kind === 'call') step.after = live?.lastCall;
       if (held.length === 0) this.#live.delete(dmaAddr);
       return;
     }
