@@ -8,6 +8,7 @@ import {
   RunReplay,
   RunScout,
   reportRun,
+  windowWithPools,
 } from '@pinhole/machine';
 import {
   createConsoleReader,
@@ -19,11 +20,12 @@ import {
   type ReadProblem,
 } from '@pinhole/trace';
 import { EXIT, InputError, interrupt } from './exit.js';
+import { writeWhole } from './files.js';
+import { renderReplayHtml } from './replay-html.js';
 import { checkFormat, InputFile } from './replay-inputs.js';
+import { openObservers } from './replay-observers.js';
 import { type FileReport, isClean, type ReplayOutcome, toJson, toText } from './replay-text.js';
-import { ReplayTimeline } from './replay-timeline.js';
 import { Progress } from './terminal.js';
-import { openTimeline } from './trace-output.js';
 
 /** Options of `pinhole replay`. */
 export interface ReplayOptions {
@@ -33,6 +35,7 @@ export interface ReplayOptions {
   readonly kernel?: string;
   readonly format: 'table' | 'json';
   readonly set: readonly string[];
+  readonly html?: string;
   readonly traceFile?: string;
   readonly traceFormat?: 'chrome' | 'ndjson';
 }
@@ -54,22 +57,28 @@ export async function replay(options: ReplayOptions): Promise<void> {
   const facts = await scout(qemu, guest, progress);
   const inference = inferRun(facts, digest, options.kernel);
   if (guest !== undefined) checkSameRun(facts, inference, digest, qemu, guest);
-  const timeline = openTimeline(options);
-  const observer =
-    timeline === undefined ? undefined : new ReplayTimeline(timeline.emit, facts.guest?.cpus ?? 1);
+  const { observer, profile, close } = openObservers(options, facts);
   const run = new RunReplay({
     facts,
     inference,
     ...machine,
     ...(observer === undefined ? {} : { observer }),
   });
+  profile?.addWindows(
+    guest === undefined ? (inference.boot?.windows ?? []).map(windowWithPools) : run.windows(),
+  );
   const outcome = await feed(run, qemu, guest, progress);
   progress.clear();
+  checkHasEvents(outcome.qemu);
   const result: ReplayOutcome = {
     ...outcome,
     report: reportRun({ facts, inference, console: digest, replay: run }),
   };
-  timeline?.close();
+  close();
+  if (options.html !== undefined && profile !== undefined) {
+    profile.end();
+    writeWhole(options.html, renderReplayHtml(result, profile));
+  }
   process.stdout.write(options.format === 'json' ? toJson(result) : toText(result));
   if (!isClean(result)) process.exitCode = EXIT.FAILED;
 }
@@ -117,16 +126,21 @@ async function scout(
     }
     reader.end();
   }
-  const reader = createQemuLogReader({ onEvent: (event, line) => first.qemuEvent(event, line) });
+  const reader = createQemuLogReader({
+    only: first.qemuEvents,
+    onEvent: (event, line) => first.qemuEvent(event, line),
+  });
   for await (const chunk of qemu.chunks(progress)) reader.push(chunk);
-  const { events, lines } = reader.end();
-  if (events === 0 && !interrupt.isRequested) {
-    const cut = qemu.cutShort === undefined ? '' : ` (${qemu.cutShort})`;
-    throw new InputError(
-      `${qemu.path}: expected a QEMU log with trace events (qemu-system-ppc64 -trace 'spapr_iommu_*' ...), found none in ${lines} lines${cut}`,
-    );
-  }
+  reader.end();
   return first.facts();
+}
+
+function checkHasEvents({ path, summary, cutShort }: FileReport): void {
+  if (summary.events > 0 || interrupt.isRequested) return;
+  const cut = cutShort === undefined ? '' : ` (${cutShort})`;
+  throw new InputError(
+    `${path}: expected a QEMU log with trace events (qemu-system-ppc64 -trace 'spapr_iommu_*' ...), found none in ${summary.lines} lines${cut}`,
+  );
 }
 
 // Files of two runs do not fit, and every line would be a mismatch.

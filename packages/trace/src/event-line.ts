@@ -21,6 +21,8 @@ export interface EventLineOptions {
   readonly source: EventSource;
   /** Decides what is an event that we do not know, and what is no event. */
   readonly looksLikeName: (bytes: Uint8Array, start: number, end: number) => boolean;
+  /** Events to read; default: all. */
+  readonly only?: readonly string[] | undefined;
 }
 
 /** Reads `name arguments` (QEMU) or `name: arguments` (Linux), or reports why it cannot. */
@@ -30,8 +32,10 @@ export class EventLineParser {
   readonly #problems: ProblemLog;
   readonly #hasColon: boolean;
   readonly #looksLikeName: EventLineOptions['looksLikeName'];
+  readonly #only: ReadonlySet<string> | undefined;
 
-  constructor({ source, looksLikeName }: EventLineOptions, problems: ProblemLog) {
+  constructor({ source, looksLikeName, only }: EventLineOptions, problems: ProblemLog) {
+    this.#only = only === undefined ? undefined : new Set(only);
     this.#names = new NameTable(eventCatalogue.filter((event) => event.source === source));
     this.#problems = problems;
     this.#hasColon = source === 'linux';
@@ -65,6 +69,7 @@ export class EventLineParser {
       return undefined;
     }
     const { spec } = plan;
+    if (this.#only?.has(spec.name) === false) return undefined;
     if (argsAt === nameEnd) {
       const separator = this.#hasColon ? '": "' : 'a space';
       problems.unexpected(bytes, start, end, line, nameEnd, separator, spec.name);

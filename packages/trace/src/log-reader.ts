@@ -18,7 +18,7 @@ export function createLogReader(
   form: (parser: EventLineParser, problems: ProblemLog) => ReadLine,
 ): LogReader {
   const problems = new ProblemLog(options);
-  const readLine = form(new EventLineParser(format, problems), problems);
+  const readLine = form(new EventLineParser({ ...format, only: options.only }, problems), problems);
   let events = 0;
 
   function line(bytes: Uint8Array, start: number, end: number, number: number): void {

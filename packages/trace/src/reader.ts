@@ -32,6 +32,11 @@ export interface ReaderOptions {
   onProblem?(problem: ReadProblem): void;
   /** The longest line that is read, in bytes; longer ones are a problem. Default 16384. */
   readonly maxLineBytes?: number;
+  /**
+   * The names of the events to read; lines with others that the catalogue has are passed over,
+   * unread and uncounted. Default: all.
+   */
+  readonly only?: readonly string[];
 }
 
 /** What was read in all. */

@@ -197,15 +197,22 @@ export class HypervisorReplay {
       this.#compare('translation', line, 'spapr_iommu_xlate', [['liobn', liobn, 'no such table']]);
       return;
     }
-    const address = big(args, 'ioba');
+    const address = args.ioba as bigint;
     table.lookup(Number(address >> 32n), Number(address & 0xffff_ffffn), found);
-    const isInside = address >> BigInt(table.pageShift) < BigInt(table.nbTable);
+    const isInside = Number(address >> BigInt(table.pageShift)) < table.nbTable;
     const mask = isInside ? (1n << BigInt(table.pageShift)) - 1n : 2n ** 64n - 1n;
+    const target = joinU64(found.hi, found.lo);
+    const page = target - (target & mask);
+    // QEMU prints 32 bits of the mask.
+    const size = Number(mask & 0xffff_ffffn);
+    if (args.tce === page && args.perm === found.perm && args.pgsize === size) {
+      this.#counts.translation += 1;
+      return;
+    }
     this.#compare('translation', line, 'spapr_iommu_xlate', [
-      ['address', args.tce, joinU64(found.hi, found.lo) & ~mask],
+      ['address', args.tce, page],
       ['perm', args.perm, found.perm],
-      // QEMU prints 32 bits of the mask.
-      ['mask', args.pgsize, Number(mask & 0xffff_ffffn)],
+      ['mask', args.pgsize, size],
     ]);
   }
 

@@ -24,6 +24,15 @@ const DEFAULT_PAGE_SHIFT = 12;
 /** Entries of one H_STUFF_TCE of Linux. [linux v6.1 arch/powerpc/platforms/pseries/iommu.c tce_freemulti_pSeriesLP] */
 const TCE_CALL_MAX = 512;
 
+const HYPERVISOR_EVENTS: readonly string[] = [
+  ...['put', 'get', 'stuff', 'indirect'].flatMap((call) => [
+    `spapr_iommu_${call}`,
+    `spapr_iommu_pci_${call}`,
+  ]),
+  'spapr_iommu_ddw_query',
+  'spapr_iommu_ddw_create',
+];
+
 /** A window that a kernel cleared: it began to use it there. */
 export interface ClearedWindow {
   readonly liobn: number;
@@ -97,7 +106,6 @@ export interface RunFacts {
    * device accessed. They tell whether the files belong together where no hypercalls do.
    */
   readonly accesses: { readonly lookedFor: number; readonly found: number };
-  readonly translations: number;
 }
 
 interface Candidate {
@@ -123,11 +131,19 @@ export class RunScout {
   #calls = 0;
   #addresses: Set<bigint> | undefined;
   #lookedFor = 0;
-  #translations = 0;
 
   /** The guest's trace has told enough. */
   get hasSeenEnough(): boolean {
     return this.#guest.hasSeenEnough;
+  }
+
+  /**
+   * The events of QEMU's log that it looks at, once it has seen the guest's: a reader need not read
+   * others.
+   */
+  get qemuEvents(): readonly string[] {
+    const others = this.#guest.directAddresses.size > 0 ? ['spapr_iommu_xlate'] : [];
+    return [...HYPERVISOR_EVENTS, ...others];
   }
 
   guestEvent(event: TraceEvent, line: number): void {
@@ -159,13 +175,11 @@ export class RunScout {
         lookedFor: this.#lookedFor,
         found: this.#lookedFor - (this.#addresses?.size ?? this.#lookedFor),
       },
-      translations: this.#translations,
     };
   }
 
   // QEMU logs the exact address of a buffer's first access, from the start of the window.
   #access({ ioba }: TraceEvent['args']): void {
-    this.#translations += 1;
     if (this.#addresses === undefined) {
       this.#addresses = this.#guest.directAddresses;
       this.#lookedFor = this.#addresses.size;

@@ -27,12 +27,15 @@ export interface LoggedCall extends TceCall {
   readonly ret: bigint;
 }
 
-const OPCODES: ReadonlyMap<string, number> = new Map([
-  ['put', H_PUT_TCE],
-  ['get', H_GET_TCE],
-  ['stuff', H_STUFF_TCE],
-  ['indirect', H_PUT_TCE_INDIRECT],
-]);
+/** By the name of QEMU's event; `pci_` for the windows of host bridges. */
+const OPCODES: ReadonlyMap<string, number> = new Map(
+  ['', 'pci_'].flatMap((bus): [string, number][] => [
+    [`spapr_iommu_${bus}put`, H_PUT_TCE],
+    [`spapr_iommu_${bus}get`, H_GET_TCE],
+    [`spapr_iommu_${bus}stuff`, H_STUFF_TCE],
+    [`spapr_iommu_${bus}indirect`, H_PUT_TCE_INDIRECT],
+  ]),
+);
 
 /** The hypercall that an event of QEMU's log tells of; undefined for other events. */
 export function loggedCall(
@@ -40,8 +43,7 @@ export function loggedCall(
   line: number,
   pageShiftOf: (liobn: number) => number,
 ): LoggedCall | undefined {
-  if (!name.startsWith('spapr_iommu_')) return undefined;
-  const opcode = OPCODES.get(name.slice(name.lastIndexOf('_') + 1));
+  const opcode = OPCODES.get(name);
   if (opcode === undefined) return undefined;
   const liobn = Number(BigInt.asUintN(32, args.liobn as bigint));
   const ret = args.ret as bigint;
