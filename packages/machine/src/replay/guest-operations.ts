@@ -15,6 +15,8 @@ export interface TracedCall {
   readonly line: number;
   /** Undefined: the trace ends inside it. */
   ret: bigint | undefined;
+  /** Of `hcall_exit`, or what happened instead: nothing. */
+  exit: number | 'missing' | undefined;
 }
 
 /**
@@ -89,6 +91,8 @@ export class GuestOperationReader {
   readonly #who = new Map<number, Who>();
   /** Scatter lists that are mapped, by device and physical addresses. */
   readonly #lists = new Map<string, (readonly Segment[])[]>();
+  /** The trace has `hcall_exit`, too. */
+  #hasExits = false;
   /** Unmappings of scatter lists, by thread, until their hypercalls are all there. */
   readonly #unmapping = new Map<string, UnmappingList>();
 
@@ -121,7 +125,10 @@ export class GuestOperationReader {
   #entry({ args }: TraceEvent, line: number): void {
     const { thread } = this.#whoOf(args);
     const calls = this.#pending.get(thread) ?? [];
-    calls.push({ opcode: Number(args.opcode), line, ret: undefined });
+    // One thread makes one hypercall at a time.
+    const last = calls.at(-1);
+    if (this.#hasExits && last !== undefined) last.exit ??= 'missing';
+    calls.push({ opcode: Number(args.opcode), line, ret: undefined, exit: undefined });
     this.#pending.set(thread, calls);
     if (calls.length > MAX_PENDING) this.#emitCalls(thread, calls.splice(0));
   }
@@ -129,10 +136,12 @@ export class GuestOperationReader {
   #exit({ args }: TraceEvent, line: number): void {
     const { thread } = this.#whoOf(args);
     const calls = this.#pending.get(thread);
-    const last = calls?.findLast(({ ret }) => ret === undefined);
+    const last = calls?.at(-1);
     // The trace began inside this hypercall.
-    if (calls === undefined || last === undefined) return;
+    if (calls === undefined || last === undefined || last.exit !== undefined) return;
+    this.#hasExits = true;
     last.ret = args.retval as bigint;
+    last.exit = Number(args.opcode);
     if (this.#options.hasDmaEvents) {
       const unmapping = this.#unmapping.get(thread);
       if (unmapping === undefined) return;
@@ -168,6 +177,8 @@ export class GuestOperationReader {
   #take(thread: string): TracedCall[] {
     const traced = this.#pending.get(thread) ?? [];
     this.#pending.delete(thread);
+    const last = traced.at(-1);
+    if (this.#hasExits && last !== undefined) last.exit ??= 'missing';
     return traced;
   }
 

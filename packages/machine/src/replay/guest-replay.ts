@@ -160,6 +160,7 @@ export class GuestReplay {
   /** Takes the next operation of the guest's trace. */
   operation(operation: GuestOperation): void {
     const plan = this.#model.plan(operation);
+    this.#checkExits(operation);
     this.#note(operation, plan);
     const steps = this.#withTraced(operation, plan);
     if (plan.entries !== undefined && steps.length > 0) this.#plans.set(operation, plan);
@@ -417,6 +418,16 @@ export class GuestReplay {
     return false;
   }
 
+  // Of each hypercall of the trace, the two lines that it has.
+  #checkExits(operation: GuestOperation): void {
+    for (const { opcode, exit } of operation.traced) {
+      if (exit === undefined || exit === opcode) continue;
+      const name = exit === 'missing' ? exit : (HCALL_NAMES.get(exit) ?? hex(exit));
+      const entered = HCALL_NAMES.get(opcode) ?? hex(opcode);
+      this.#hcallMismatch(operation, undefined, 'hcall_exit', name, entered);
+    }
+  }
+
   // The hypercalls that the trace shows for an operation, against those that the model makes.
   #withTraced(operation: GuestOperation, plan: OperationPlan): Step[] {
     const { steps } = plan;
@@ -467,6 +478,9 @@ export class GuestReplay {
         this.#addressMismatch(operation, undefined, 'address', hex(plan.expected));
       } else if (kind === 'map' && gpa !== undefined && (dmaAddr & 0xfffn) !== BigInt(gpa % 4096)) {
         this.#addressMismatch(operation, undefined, 'offset in the page', hex(gpa % 4096));
+      } else if (kind === 'alloc' && ((dmaAddr & 0xfffn) !== 0n || (gpa ?? 0) % 4096 !== 0)) {
+        // Coherent memory is whole pages, on both sides.
+        this.#addressMismatch(operation, undefined, 'offset in the page', '0x0');
       }
       this.#hold(operation, plan);
     } else {
