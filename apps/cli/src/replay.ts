@@ -165,11 +165,13 @@ function checkSameRun(
     );
   }
   const together = `${qemu.path} and ${path} are not of one run`;
-  if (alignment !== undefined && alignment.score < MIN_MATCH * alignment.of) {
-    const found =
-      calls === 0
-        ? `${qemu.path} has no TCE hypercall (is it of a pseries machine, and has -trace 'spapr_iommu_*'?)`
-        : `of the first ${alignment.of} hypercalls in the guest's trace, at most ${alignment.score} are in QEMU's log in this order`;
+  if (alignment !== undefined && calls === 0) {
+    throw new InputError(
+      `${qemu.path}: expected TCE hypercalls (a pseries machine, with -trace 'spapr_iommu_*'), found none, though the guest maps through an IOMMU; other machines' IOMMUs are not predicted`,
+    );
+  }
+  if (alignment !== undefined && alignment.score < alignment.needed) {
+    const found = `of the first ${alignment.of} hypercalls in the guest's trace, at most ${alignment.score} are in QEMU's log in this order`;
     throw new InputError(`${together}: ${found}`);
   }
   if (accesses.lookedFor > 0 && accesses.found < MIN_MATCH * accesses.lookedFor) {

@@ -291,8 +291,10 @@ function windowsOf(
   dmaWindowSize: number | undefined,
 ): GuestWindow[] {
   const windows = new Map<number, GuestWindow>();
-  for (const device of guest?.devices.keys() ?? []) {
-    const { liobn, busOffset, size } = assumedWindow(liobnOf(device));
+  for (const [device, maps] of guest?.devices ?? []) {
+    const { kind, liobn } = routeFrom(maps, liobnOf(device));
+    if (kind === 'direct') continue;
+    const { busOffset, size } = assumedWindow(liobn);
     const entries = dmaWindowSize === undefined ? size : dmaWindowSize / 2 ** DEFAULT_PAGE_SHIFT;
     windows.set(liobn, { liobn, busOffset, size: entries, pageShift: DEFAULT_PAGE_SHIFT });
   }

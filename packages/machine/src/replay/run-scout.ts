@@ -74,6 +74,8 @@ export interface Alignment {
   /** Of the `of` hypercalls that were looked for, so many are there. */
   readonly score: number;
   readonly of: number;
+  /** So many of them must be there, or the files are not of one run. */
+  readonly needed: number;
   /** Bytes of a guest page, if the hypercalls tell. */
   readonly pageSize: number | undefined;
   readonly usePutIndirect: boolean;
@@ -304,6 +306,7 @@ export class RunScout {
     return {
       ...best.best,
       of: best.keys.length,
+      needed: neededOf(best.keys),
       pageSize: isSure ? best.pageSize : undefined,
       usePutIndirect: best.usePutIndirect,
     };
@@ -319,6 +322,12 @@ interface Clearing {
   calls: number;
   endCall: number;
   line: number;
+}
+
+// Hypercalls with addresses are found by chance nowhere, opcodes alone nearly everywhere.
+function neededOf(keys: readonly string[]): number {
+  const bare = keys.filter((key) => !key.includes(' ')).length;
+  return Math.ceil(0.5 * (keys.length - bare) + 0.9 * bare);
 }
 
 // A key that is only an opcode fits every hypercall of that kind.
