@@ -150,7 +150,7 @@ export class DmaDispatch {
 }
 
 /** [linux v6.1 include/linux/minmax.h min_not_zero] */
-export function minNotZero(a: bigint, b: bigint): bigint {
+function minNotZero(a: bigint, b: bigint): bigint {
   if (a === 0n) return b;
   if (b === 0n) return a;
   return a < b ? a : b;

@@ -5,7 +5,7 @@ import type { Evidence } from './tce-ledger.js';
 export type Severity = 'error' | 'warning' | 'info';
 
 /** What a code stands for. */
-export interface FindingKind {
+interface FindingKind {
   readonly severity: Severity;
   readonly title: string;
   /** What to do. */

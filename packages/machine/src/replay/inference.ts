@@ -9,7 +9,7 @@ import type { ConsoleDigest } from './console-digest.js';
 import type { Boot, GuestFacts, RunFacts } from './run-scout.js';
 
 /** The second window of the boot that the guest's trace is of. */
-export type DdwState = 'created' | 'lost' | 'not asked for' | 'unknown';
+type DdwState = 'created' | 'lost' | 'not asked for' | 'unknown';
 
 /** What is known of a run. */
 export interface Inference {

@@ -13,7 +13,7 @@ import type { TallyName } from './tce-ledger.js';
 const NEARLY_FULL = 0.9;
 
 /** What was inferred, in the form of the report. */
-export interface InferredReport {
+interface InferredReport {
   readonly kernel: string;
   readonly kernelFrom: string;
   readonly release: string | null;

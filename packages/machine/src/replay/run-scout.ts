@@ -47,7 +47,7 @@ export interface ClearedWindow {
 }
 
 /** A second window. */
-export interface CreatedWindow {
+interface CreatedWindow {
   readonly liobn: number;
   readonly start: bigint;
   readonly pageShift: number;
