@@ -116,6 +116,7 @@ export function createProgram(): Command {
     .option('--console <file>', "the guest's console or dmesg; may be gzipped")
     .option('--kernel <id>', "the guest's kernel, such as linux-6.12 (default: what the files say)")
     .addOption(formatOption())
+    .option('--html <file>', 'write a report as one self-contained page, too')
     .option('--trace-file <file>', 'write what happened in both files as one timeline')
     .addOption(
       new Option(

@@ -210,7 +210,7 @@ function wrap(text: string, indent: string): string[] {
   return lines.map((part, i) => (i === 0 ? indent : ' '.repeat(indent.length)) + part);
 }
 
-function conclusion(outcome: ReplayOutcome): string {
+export function conclusion(outcome: ReplayOutcome): string {
   if (mismatchesOf(outcome.report) > 0) return 'The model and these files do not agree.';
   const isRead = isWhole(outcome.qemu) && (outcome.guest === undefined || isWhole(outcome.guest));
   return isRead

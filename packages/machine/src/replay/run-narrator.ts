@@ -1,7 +1,7 @@
 /** Tells an observer what the guest did, in an order that agrees with QEMU's log. */
 import type { TraceEvent } from '@pinhole/base';
 import { BusAddresses } from './bus-addresses.js';
-import type { GuestOperation } from './guest-operations.js';
+import { DMA_MAPPING_ERROR, type GuestOperation } from './guest-operations.js';
 import type { Entries } from './guest-replay.js';
 import type { ObservedCall, RunObserver } from './run-observer.js';
 
@@ -159,7 +159,9 @@ export class RunNarrator {
       add(this.#direct, dmaAddr, -1);
       add(this.#untouched, dmaAddr, 1);
       const page = dmaAddr >> PAGE_SHIFT;
-      this.#held.set(page, [...(this.#held.get(page) ?? []), operation]);
+      const held = this.#held.get(page);
+      if (held === undefined) this.#held.set(page, [operation]);
+      else held.push(operation);
     } else if (kind === 'unmap') this.#release(operation);
     this.#observer.operation?.(operation, entries, this.#qemuLine);
   }
@@ -183,6 +185,6 @@ function add(counts: Map<bigint, number>, address: bigint, change: number): void
   else counts.delete(address);
 }
 
-function isDirectMap({ kind, traced }: GuestOperation): boolean {
-  return kind === 'map' && traced.length === 0;
+function isDirectMap({ kind, traced, dmaAddr }: GuestOperation): boolean {
+  return kind === 'map' && traced.length === 0 && dmaAddr !== DMA_MAPPING_ERROR;
 }
