@@ -46,6 +46,8 @@ export interface GuestOperation {
   readonly isContinued?: boolean;
   /** Several elements that became one range: which hypercalls each had is not in the trace. */
   readonly isMerged?: boolean;
+  /** Hypercalls before its own may be those of a scatter list that the trace does not have whole. */
+  readonly isLoose?: boolean;
 }
 
 /** One range of a scatter list on the bus. */
@@ -95,6 +97,8 @@ export class GuestOperationReader {
   #hasExits = false;
   /** Unmappings of scatter lists, by thread, until their hypercalls are all there. */
   readonly #unmapping = new Map<string, UnmappingList>();
+  /** Threads with hypercalls of a list that is not known. */
+  readonly #loose = new Set<string>();
 
   constructor(options: GuestOperationReaderOptions) {
     this.#options = options;
@@ -171,6 +175,7 @@ export class GuestOperationReader {
       gpa: physicalOf(args),
       dmaAddr: args.dma_addr as bigint,
       traced,
+      isLoose: this.#loose.delete(thread),
     });
   }
 
@@ -187,7 +192,10 @@ export class GuestOperationReader {
     const who = this.#whoOf(args);
     this.#endUnmapSg(who.thread);
     const segments = segmentsOf(args);
-    if (segments === undefined) return;
+    if (segments === undefined) {
+      this.#loose.add(who.thread);
+      return;
+    }
     this.#remember(args, segments);
     const calls = segments.map((segment) => this.#callsFor('map', segment));
     this.#emitList('map', args, who, segments, calls, line);
@@ -198,7 +206,10 @@ export class GuestOperationReader {
     const { thread } = this.#whoOf(args);
     this.#endUnmapSg(thread);
     const segments = this.#recall(args);
-    if (segments === undefined) return;
+    if (segments === undefined) {
+      this.#loose.add(thread);
+      return;
+    }
     const before = this.#take(thread);
     if (before.length > 0) this.#emitCalls(thread, before);
     const calls = segments.reduce((sum, segment) => sum + this.#callsFor('unmap', segment), 0);

@@ -134,6 +134,8 @@ export class GuestReplay {
     consistentAddresses: 0,
     inconsistentAddresses: 0,
   };
+  /** Hypercalls of the trace before a mapping that are not its own: its event is not there. */
+  readonly #extra = new WeakSet<GuestOperation>();
   #hasAllCalls = false;
   #hasAllOperations = false;
   /** The last hypercall without a reason: a mapping of several goes on where it ended. */
@@ -394,6 +396,16 @@ export class GuestReplay {
         this.#keep('dma-address', operation, call, 'address', hex(call.ioba), 'elsewhere');
       }
     }
+    // On another window: what a driver does with its own, such as mapping all memory.
+    if (table !== undefined && this.#extra.has(operation)) {
+      this.#hcallMismatch(
+        operation,
+        call,
+        'hypercall',
+        describeCall(call),
+        'no mapping of the trace',
+      );
+    }
     this.#lastUnexplained = call;
     this.#model.observe(call);
     this.#order.commit();
@@ -437,7 +449,9 @@ export class GuestReplay {
     const extra = traced.slice(0, Math.max(0, traced.length - calls.length));
     const own = traced.slice(extra.length);
     const before = extra.map((call) => {
-      const step = callStep(callsOperation(call, cpu, level, thread), call.opcode);
+      const reason = callsOperation(call, cpu, level, thread);
+      if (operation.isLoose !== true && operation.isMerged !== true) this.#extra.add(reason);
+      const step = callStep(reason, call.opcode);
       step.ret = call.ret;
       return step;
     });
