@@ -22,6 +22,8 @@ export interface HypervisorReplayOptions {
   /** As the machine that was recorded had it; defaults are QEMU's. */
   readonly dmaWindowSize?: number;
   readonly pageSizes?: bigint;
+  /** Default windows that are known to be elsewhere or of another size, by host bridge. */
+  readonly windows?: ReadonlyMap<number, { readonly address: bigint; readonly size: number }>;
   /** How many mismatches are kept; all are counted. Default 10. */
   readonly keep?: number;
 }
@@ -91,7 +93,7 @@ export class HypervisorReplay {
         new SpaprPhb({
           index,
           memory: this.#memory,
-          ...(options.dmaWindowSize === undefined ? {} : { dmaWindowSize: options.dmaWindowSize }),
+          ...windowOf(options, index),
           ...(options.pageSizes === undefined ? {} : { pageSizeMask: options.pageSizes }),
         }),
     );
@@ -295,6 +297,15 @@ export class HypervisorReplay {
     const [what, logged, model] = wrong[0] as Row;
     this.#mismatches.push({ line, event, what, logged: show(logged), model: show(model) });
   }
+}
+
+function windowOf(
+  { dmaWindowSize, windows }: HypervisorReplayOptions,
+  index: number,
+): { dmaWindowSize?: number; dmaWindowAddress?: bigint } {
+  const known = windows?.get(index);
+  if (known !== undefined) return { dmaWindowSize: known.size, dmaWindowAddress: known.address };
+  return dmaWindowSize === undefined ? {} : { dmaWindowSize };
 }
 
 type Args = TraceEvent['args'];

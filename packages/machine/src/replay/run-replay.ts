@@ -1,5 +1,6 @@
 /** A recorded run, replayed: QEMU's log and the guest's trace against the model, joined. */
 import type { TraceEvent } from '@pinhole/base';
+import { isPciLiobn } from '@pinhole/tce';
 import {
   type ExhaustionForecast,
   FORECAST_SAMPLE,
@@ -69,7 +70,9 @@ export class RunReplay {
     this.#narrator = observer === undefined ? undefined : new RunNarrator(observer);
     this.#hypervisor = new HypervisorReplay({
       keep,
-      ...(dmaWindowSize === undefined ? {} : { dmaWindowSize }),
+      ...(dmaWindowSize === undefined
+        ? { windows: bridgeWindows(facts, inference.boot) }
+        : { dmaWindowSize }),
       ...(pageSizes === undefined ? {} : { pageSizes }),
     });
     const { guest, alignment } = facts;
@@ -282,6 +285,22 @@ interface Held {
 
 function shiftOf(size: bigint): number {
   return size.toString(2).length - 1;
+}
+
+// Where the default windows of host bridges are, as far as a kernel cleared them from end to end.
+function bridgeWindows(
+  { hasPowerOn }: RunFacts,
+  boot: Boot | undefined,
+): Map<number, { address: bigint; size: number }> {
+  const windows = new Map<number, { address: bigint; size: number }>();
+  // A log that begins later may show the end of a clearing only.
+  if (!hasPowerOn) return windows;
+  for (const { liobn, busOffset, size } of boot?.windows ?? []) {
+    if (!isPciLiobn(liobn) || (liobn & 0xff) !== 0) continue;
+    const bytes = size * 2 ** DEFAULT_PAGE_SHIFT;
+    windows.set((liobn >>> 8) & 0xff, { address: busOffset, size: bytes });
+  }
+  return windows;
 }
 
 // The windows that the kernel allocates from: as it cleared them, or as they are by default.

@@ -29,6 +29,7 @@ const HYPERVISOR_EVENTS: readonly string[] = [
     `spapr_iommu_${call}`,
     `spapr_iommu_pci_${call}`,
   ]),
+  'spapr_iommu_new_table',
   'spapr_iommu_ddw_query',
   'spapr_iommu_ddw_create',
 ];
@@ -101,6 +102,8 @@ export interface RunFacts {
   readonly guest: GuestFacts | undefined;
   readonly boots: readonly Boot[];
   readonly calls: number;
+  /** The log begins when the machine is switched on: its first event is a new table. */
+  readonly hasPowerOn: boolean;
   /** Undefined: the guest's trace has no hypercall that could be looked for. */
   readonly alignment: Alignment | undefined;
   /**
@@ -130,6 +133,7 @@ export class RunScout {
   #candidates: Candidate[] | undefined;
   readonly #recent: string[] = [];
   #alignedBoot: number | undefined;
+  #hasPowerOn = false;
   #calls = 0;
   #addresses: Set<bigint> | undefined;
   #lookedFor = 0;
@@ -155,6 +159,7 @@ export class RunScout {
   /** After the guest's events. */
   qemuEvent(event: TraceEvent, line: number): void {
     const { name, args } = event;
+    if (name === 'spapr_iommu_new_table' && this.#calls === 0) this.#hasPowerOn = true;
     if (name === 'spapr_iommu_ddw_query') this.#boot.queries.push(line);
     else if (name === 'spapr_iommu_ddw_create') this.#create(args, line);
     else if (name === 'spapr_iommu_xlate') this.#access(args);
@@ -172,6 +177,7 @@ export class RunScout {
       guest: this.#guest.facts(),
       boots: this.#boots,
       calls: this.#calls,
+      hasPowerOn: this.#hasPowerOn,
       alignment: this.#alignment(),
       accesses: {
         lookedFor: this.#lookedFor,
@@ -259,7 +265,7 @@ export class RunScout {
     // Entry 0 is never mapped, so nothing but this clears it.
     const isWhole = clearing.start === 0n && clearing.size >= 16;
     // Firmware gives its own mappings back one by one.
-    const isElsewhere = clearing.isStuffed && clearing.calls >= MIN_CLEAR_CALLS;
+    const isElsewhere = this.#hasPowerOn && clearing.isStuffed && clearing.calls >= MIN_CLEAR_CALLS;
     if (!isWhole && !isElsewhere) return;
     const { liobn, start, size, isStuffed, endCall, line } = clearing;
     const last = this.#boots.at(-1);
