@@ -1,0 +1,135 @@
+// What the model predicts of each recording: docs/RECORDINGS.md.
+//   node test/recordings-table.mjs          prints it
+//   node test/recordings-table.mjs --write  writes it
+import { readFileSync, writeFileSync } from 'node:fs';
+import { gunzipSync } from 'node:zlib';
+import { ConsoleDigest, inferRun, RunReplay, RunScout, reportRun } from '@pinhole/machine';
+import { recordings } from '@pinhole/recordings';
+import { createConsoleReader, createFtraceReader, createQemuLogReader } from '@pinhole/trace';
+
+const CHUNK = 2 ** 16;
+
+function replay({ files }) {
+  const [qemu, guest, text] = [files.qemuTrace, files.guestTrace, files.console].map((url) =>
+    gunzipSync(readFileSync(url)),
+  );
+  const scout = new RunScout();
+  readAll(createFtraceReader, guest, (event, line) => scout.guestEvent(event, line));
+  readAll(createQemuLogReader, qemu, (event, line) => scout.qemuEvent(event, line));
+  const console = new ConsoleDigest();
+  const reader = createConsoleReader({ onFact: (fact) => console.fact(fact) });
+  reader.push(text);
+  reader.end();
+  const facts = scout.facts();
+  const inference = inferRun(facts, console, undefined);
+  const run = new RunReplay({ facts, inference });
+  const sides = {
+    qemu: side(createQemuLogReader, qemu, (event, line) => run.qemuEvent(event, line)),
+    guest: side(createFtraceReader, guest, (event, line) => run.guestEvent(event, line)),
+  };
+  for (let wants = run.wants; wants !== undefined; wants = run.wants) {
+    if (sides[wants].advance()) continue;
+    if (wants === 'qemu') run.endQemu();
+    else run.endGuest();
+  }
+  const report = reportRun({ facts, inference, console, replay: run });
+  return { report, events: { qemu: sides.qemu.events, guest: sides.guest.events } };
+}
+
+function readAll(create, bytes, onEvent) {
+  const reader = create({ onEvent });
+  reader.push(bytes);
+  reader.end();
+}
+
+function side(create, bytes, onEvent) {
+  const reader = create({ onEvent });
+  let at = 0;
+  const own = {
+    events: 0,
+    advance() {
+      if (at >= bytes.length) {
+        own.events = reader.end().events;
+        return false;
+      }
+      reader.push(bytes.subarray(at, at + CHUNK));
+      at += CHUNK;
+      return true;
+    },
+  };
+  return own;
+}
+
+const number = (count) => count.toLocaleString('en');
+
+function row(recording) {
+  const { name, meta } = recording;
+  const total = (counts) => Object.values(counts).reduce((sum, count) => sum + count, 0);
+  if (meta.machine !== 'pseries') {
+    const [qemu, guest] = [total(meta.qemuEvents), total(meta.guestEvents)].map(number);
+    return [`\`${name}\``, qemu, guest, 'not pseries', '', '', '', ''];
+  }
+  const { report, events } = replay(recording);
+  const { hypervisor, guest, findings } = report;
+  const operations = guest.maps + guest.unmaps + guest.allocs + guest.frees;
+  const addresses = operations + guest.consistentAddresses + guest.inconsistentAddresses;
+  const wrong = [
+    hypervisor.hcallMismatches,
+    hypervisor.translationMismatches,
+    hypervisor.rtasMismatches,
+    guest.dmaAddressMismatches,
+    guest.hcallMismatches,
+    guest.inconsistentAddresses,
+  ].reduce((sum, count) => sum + count, 0);
+  return [
+    `\`${name}\``,
+    number(events.qemu),
+    number(events.guest),
+    number(addresses),
+    number(guest.hcallsPredicted + guest.hcallsByKind),
+    number(wrong),
+    number(guest.ordersFound),
+    findings.map(({ code }) => `\`${code}\``).join(', ') || 'none',
+  ];
+}
+
+/** The page, whole. */
+export function recordingsPage() {
+  const head = [
+    'recording',
+    'QEMU events',
+    'guest events',
+    'DMA addresses predicted',
+    'hypercalls predicted',
+    'mismatches',
+    'orders searched',
+    'findings',
+  ];
+  const line = (cells) => `| ${cells.join(' | ')} |`;
+  const rule = head.map((_, i) => (i === 0 || i === head.length - 1 ? '---' : '---:'));
+  return `# What the model predicts of real runs
+
+Unmodified Linux on unmodified QEMU, recorded (\`packages/recordings\`), and replayed with all their
+files: QEMU's log, the guest's trace, its console. This page is written by
+\`npm run docs:recordings\`; a test fails when it is out of date.
+
+${[line(head), line(rule), ...recordings.map((recording) => line(row(recording)))].join('\n')}
+
+- **DMA addresses predicted**: every \`dma_map_*\`, \`dma_unmap_*\`, \`dma_alloc\` and \`dma_free\` of the
+  guest's trace: the address that the model's kernel gives, against the recorded one. Linux 6.1 has
+  no such events: there it is the addresses of its mapping hypercalls, against the allocator's.
+- **Hypercalls predicted**: each with all its arguments, for each of these events; for Linux 6.1 the
+  kinds.
+- **Mismatches** count those, and every return code, translation and window of QEMU's log.
+- **Orders searched**: how often the files left open which of several CPUs came first, and an order
+  was found that explains the recorded addresses.
+- **Findings**: [JSON.md](JSON.md#findings) has all codes. The same for a run of your own:
+  \`pinhole replay --qemu-trace FILE --guest-trace FILE --console FILE --html report.html\`.
+`;
+}
+
+const PAGE = new URL('../../../docs/RECORDINGS.md', import.meta.url);
+if (process.argv[1] === new URL(import.meta.url).pathname) {
+  if (process.argv.includes('--write')) writeFileSync(PAGE, recordingsPage());
+  else process.stdout.write(recordingsPage());
+}
