@@ -95,6 +95,50 @@ test('E_DMA_FAULT: a translation that is denied, with what QEMU makes of it', ()
   expect(found?.remedy).toMatch(/NEEDS_RESET/);
 });
 
+test('E_ACCESS_OUTSIDE: the page is mapped, the byte is of no buffer', () => {
+  const guest = trace(...call(32), map('1100', '5100', 'FROM_DEVICE', 256));
+  const withAccess = (ioba: string) =>
+    replay([NEW_TABLE, CLEAR, put('0x1000', '0x5003'), xlate(ioba, '0x5000', 3)], guest);
+  expect(codes(withAccess('0x1100'))).toEqual([]);
+  expect(codes(withAccess('0x11ff'))).toEqual([]);
+  expect(codes(withAccess('0x1200'))).toEqual(['E_ACCESS_OUTSIDE']);
+  const [found] = withAccess('0x10ff').findings;
+  expect(found).toMatchObject({ code: 'E_ACCESS_OUTSIDE', severity: 'error', count: 1 });
+  expect(found?.evidence.first).toMatchObject({ qemuLine: 4, guestLine: 3 });
+  expect(found?.summary).toContain('0x10ff');
+});
+
+test('a hypercall inside of a traced one is not in the trace, and not missed', () => {
+  const log = [
+    NEW_TABLE,
+    CLEAR,
+    put('0x1000', '0x5003'),
+    stuff('0x2000'),
+    put('0x10000', '0x6003'),
+  ];
+  const other = (text: string): string => text.replace(' d.... ', ' d.h.. ');
+  const lines = trace(
+    ...MAPPED,
+    'hcall_entry: opcode=32',
+    unmap('1000'),
+    'hcall_exit: opcode=32 retval=0',
+    map('10000', '6000'),
+  ).split('\n');
+  const inside = lines.map((text, i) => (i === 4 ? other(text) : text)).join('\n');
+  expect(replay(log, inside).guest).toMatchObject({
+    hcallsPredicted: 3,
+    hcallsUntraced: 1,
+    hcallMismatches: 0,
+    dmaAddressMismatches: 0,
+  });
+  // Outside of one, its lines are missing.
+  const [first, second, third, entry, nested, exit, ...rest] = lines;
+  const after = [first, second, third, entry, exit, other(nested ?? ''), ...rest].join('\n');
+  const { guest } = replay(log, after);
+  expect(guest?.hcallMismatches).toBe(1);
+  expect(guest?.mismatches[0]).toMatchObject({ what: 'hypercall', recorded: 'none in the trace' });
+});
+
 test('E_TCE_WIDER: a buffer for the device to read is left writable', () => {
   const guest = trace(...call(32), map('1000', '5000', 'TO_DEVICE'));
   const report = replay([NEW_TABLE, CLEAR, put('0x1000', '0x5003')], guest);
@@ -196,4 +240,15 @@ test('I_FIRMWARE_MAPPINGS: what firmware left when the kernel cleared the window
   const log = [NEW_TABLE, put('0x3000', '0x7003'), CLEAR, put('0x1000', '0x5003')];
   const [found] = replay(log, trace(...MAPPED)).findings;
   expect(found).toMatchObject({ code: 'I_FIRMWARE_MAPPINGS', severity: 'info', count: 1 });
+});
+
+test('what a kernel asks for belongs to the boot that it is asked in', () => {
+  const query =
+    'spapr_iommu_ddw_query buid=0x800000020000000 addr=0x0, 1 windows available, max window size=0x80000000, mask=0x107';
+  const scout = new RunScout();
+  const log = [NEW_TABLE, CLEAR, query, NEW_TABLE, CLEAR, query, query];
+  readQemuLog(`${log.join('\n')}\n`).events.forEach((event, i) => {
+    scout.qemuEvent(event, i + 1);
+  });
+  expect(scout.facts().boots.map(({ queries }) => queries)).toEqual([[3], [6, 7]]);
 });

@@ -160,6 +160,7 @@ export class RunScout {
   qemuEvent(event: TraceEvent, line: number): void {
     const { name, args } = event;
     if (name === 'spapr_iommu_new_table' && this.#calls === 0) this.#hasPowerOn = true;
+    if (name.startsWith('spapr_iommu_ddw_')) this.#endClears();
     if (name === 'spapr_iommu_ddw_query') this.#boot.queries.push(line);
     else if (name === 'spapr_iommu_ddw_create') this.#create(args, line);
     else if (name === 'spapr_iommu_xlate') this.#access(args);
@@ -172,7 +173,7 @@ export class RunScout {
   }
 
   facts(): RunFacts {
-    for (const clearing of this.#clearing.values()) this.#endClear(clearing);
+    this.#endClears();
     return {
       guest: this.#guest.facts(),
       boots: this.#boots,
@@ -258,6 +259,11 @@ export class RunScout {
       endCall: this.#calls,
       line: call.line,
     });
+  }
+
+  // What comes next belongs to the kernel that cleared its windows.
+  #endClears(): void {
+    for (const clearing of this.#clearing.values()) this.#endClear(clearing);
   }
 
   #endClear(clearing: Clearing): void {
