@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { renderCompareHtml } from '../src/compare-html.js';
 import type { ComparedPath } from '../src/compare-path.js';
 import { HOSTILE, hostilePath, realPaths, refusedPath } from './compare-samples.js';
+import { faults } from './html-faults.js';
 
 let paths: ComparedPath[] = [];
 let path: (number: number) => ComparedPath;
@@ -13,26 +14,6 @@ beforeAll(() => {
   path = (number) => paths[number - 1] as ComparedPath;
   html = renderCompareHtml(paths, { imageName: 'disk.img' });
 });
-
-const VOID = new Set(['meta', 'br', 'wbr']);
-
-// What is wrong with the tags of a page: unclosed, misnested, or an attribute without quotes.
-function faults(page: string): string[] {
-  const open: string[] = [];
-  const found: string[] = [];
-  const body = page.replace(/^<!doctype html>/, '').replace(/(<style>).*?(<\/style>)/s, '$1$2');
-  for (const [tag, close, name = '', attributes = '', self] of body.matchAll(
-    /<(\/?)([a-z][a-z0-9]*)((?:"[^"]*"|[^">])*?)(\/?)>/g,
-  )) {
-    if (!/^(\s+[a-zA-Z][\w:-]*(="[^"<]*")?)*\s*$/.test(attributes)) found.push(tag);
-    if (close === '/') {
-      if (open.pop() !== name) found.push(`${tag} at ${open.join('>')}`);
-    } else if (self !== '/' && !VOID.has(name)) open.push(name);
-  }
-  const text = body.replace(/<\/?[a-z](?:"[^"]*"|[^">])*>/g, '');
-  if (/[<>]/.test(text) || /&(?!amp;|lt;|gt;|quot;|#39;|shy;)/.test(text)) found.push('raw text');
-  return [...found, ...open];
-}
 
 const strip = (fragment: string): string => fragment.replace(/<[^>]*>/g, '');
 
