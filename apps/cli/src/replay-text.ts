@@ -129,6 +129,9 @@ function guestLines({ guest }: ReplayReport): string[] {
           row('guest hypercalls', guest.hcallsPredicted, guest.hcallMismatches),
         ]
       : []),
+    ...(guest.hcallsUntraced > 0
+      ? [`  ${guest.hcallsUntraced} of them were made inside another one, where Linux traces none`]
+      : []),
     ...(hcallsByKind > 0
       ? [
           row('hypercalls by kind', hcallsByKind, guest.hcallMismatches),

@@ -16,6 +16,7 @@ interface FindingKind {
 export type FindingCode =
   | 'E_TCE_LEAK'
   | 'E_STALE_ACCESS'
+  | 'E_ACCESS_OUTSIDE'
   | 'E_DMA_FAULT'
   | 'E_DOUBLE_MAP'
   | 'E_TCE_WIDER'
@@ -41,6 +42,12 @@ export const FINDINGS: Readonly<Record<FindingCode, FindingKind>> = {
     title: 'a device used a mapping after its driver gave it up',
     remedy:
       'The memory belongs to somebody else by then: look for the leak, or for a device that is not quiet.',
+  },
+  E_ACCESS_OUTSIDE: {
+    severity: 'error',
+    title: 'a device accessed bytes of a mapped page that are outside of the buffer',
+    remedy:
+      'An IOMMU protects pages, not bytes: nothing stopped it. Look for a wrong address or length in the device or in the descriptor.',
   },
   E_DMA_FAULT: {
     severity: 'error',

@@ -48,6 +48,8 @@ export interface GuestOperation {
   readonly isMerged?: boolean;
   /** Hypercalls before its own may be those of a scatter list that the trace does not have whole. */
   readonly isLoose?: boolean;
+  /** In the middle of a traced hypercall: Linux does not trace one inside another. */
+  readonly isUntraced?: boolean;
 }
 
 /** One range of a scatter list on the bus. */
@@ -97,6 +99,8 @@ export class GuestOperationReader {
   #hasExits = false;
   /** Unmappings of scatter lists, by thread, until their hypercalls are all there. */
   readonly #unmapping = new Map<string, UnmappingList>();
+  /** By CPU, the thread that is inside a traced hypercall. */
+  readonly #inside = new Map<number, string>();
   /** Threads with hypercalls of a list that is not known. */
   readonly #loose = new Set<string>();
 
@@ -127,7 +131,8 @@ export class GuestOperationReader {
   }
 
   #entry({ args }: TraceEvent, line: number): void {
-    const { thread } = this.#whoOf(args);
+    const { thread, cpu } = this.#whoOf(args);
+    this.#inside.set(cpu, thread);
     const calls = this.#pending.get(thread) ?? [];
     // One thread makes one hypercall at a time.
     const last = calls.at(-1);
@@ -138,7 +143,8 @@ export class GuestOperationReader {
   }
 
   #exit({ args }: TraceEvent, line: number): void {
-    const { thread } = this.#whoOf(args);
+    const { thread, cpu } = this.#whoOf(args);
+    this.#inside.delete(cpu);
     const calls = this.#pending.get(thread);
     const last = calls?.at(-1);
     // The trace began inside this hypercall.
@@ -176,6 +182,8 @@ export class GuestOperationReader {
       dmaAddr: args.dma_addr as bigint,
       traced,
       isLoose: this.#loose.delete(thread),
+      // [linux v6.1 arch/powerpc/platforms/pseries/lpar.c hcall_trace_depth]
+      isUntraced: traced.length === 0 && (this.#inside.get(cpu) ?? thread) !== thread,
     });
   }
 

@@ -63,6 +63,8 @@ export interface GuestReplayResult {
   /** Hypercalls that the model predicted and the log had, or had otherwise. */
   readonly hcallsPredicted: number;
   readonly hcallMismatches: number;
+  /** Of those predicted: made inside of another one, where Linux traces none. */
+  readonly hcallsUntraced: number;
   /** Without `dma_*` events: hypercalls of the guest's trace found in the log, by kind. */
   readonly hcallsByKind: number;
   /** Of these, mappings whose address the allocator would have given too. */
@@ -130,6 +132,7 @@ export class GuestReplay {
     dmaAddressMismatches: 0,
     hcallsPredicted: 0,
     hcallMismatches: 0,
+    hcallsUntraced: 0,
     hcallsByKind: 0,
     consistentAddresses: 0,
     inconsistentAddresses: 0,
@@ -445,6 +448,10 @@ export class GuestReplay {
     const { steps } = plan;
     if (operation.kind === 'calls' || !this.#options.hasCallEvents) return steps;
     const calls = steps.filter((step): step is CallStep => step.kind === 'call');
+    if (operation.isUntraced === true) {
+      this.#counts.hcallsUntraced += calls.length;
+      return steps;
+    }
     const { traced, cpu, level, thread } = operation;
     const extra = traced.slice(0, Math.max(0, traced.length - calls.length));
     const own = traced.slice(extra.length);

@@ -130,6 +130,7 @@ function leaks({ replay, inference }: ReplayEvidence): Finding[] {
 
 const SIMPLE: readonly (readonly [TallyName, Finding['code'], string])[] = [
   ['staleAccess', 'E_STALE_ACCESS', 'accesses'],
+  ['outside', 'E_ACCESS_OUTSIDE', 'accesses'],
   ['fault', 'E_DMA_FAULT', 'accesses'],
   ['doubleMap', 'E_DOUBLE_MAP', 'entries'],
   ['wider', 'E_TCE_WIDER', 'hypercalls'],

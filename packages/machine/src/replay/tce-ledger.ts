@@ -1,5 +1,5 @@
 /** Who mapped which TCE, and what happened to it since: QEMU's log and the guest's trace together. */
-import type { TraceEvent } from '@pinhole/base';
+import { hex, type TraceEvent } from '@pinhole/base';
 import { DmaDirection } from '@pinhole/memory';
 import type { GuestOperation } from './guest-operations.js';
 import type { Entries } from './guest-replay.js';
@@ -29,6 +29,7 @@ export const TALLIES = [
   'wider',
   'failedCall',
   'failedMap',
+  'outside',
 ] as const;
 export type TallyName = (typeof TALLIES)[number];
 
@@ -36,6 +37,8 @@ interface Mapping {
   readonly line: number;
   readonly tce: bigint;
   readonly guestLine: number | undefined;
+  /** The bytes of the buffer on the bus, if the guest's trace has them. */
+  readonly buffer: { readonly start: bigint; readonly end: bigint } | undefined;
   /** Of the guest's trace: the driver gave it up there. */
   givenUp: number | undefined;
 }
@@ -44,7 +47,8 @@ const WRITE = 2n;
 
 /** One window's entries. */
 interface Window {
-  pageShift: number;
+  readonly busOffset: bigint;
+  readonly pageShift: number;
   readonly entries: Map<number, Mapping>;
   peak: number;
 }
@@ -57,6 +61,12 @@ export class TceLedger {
   /** Unmappings that cleared their TCEs. */
   unmapsWithCall = 0;
   readonly #windows = new Map<number, Window>();
+  readonly #busOffsets: ReadonlyMap<number, bigint>;
+
+  /** `busOffsets`: where the default windows begin that do not begin at 0, by LIOBN. */
+  constructor(busOffsets: ReadonlyMap<number, bigint> = new Map()) {
+    this.#busOffsets = busOffsets;
+  }
 
   /** Entries in use now, and at most at one time. */
   usage(liobn: number): { readonly live: number; readonly peak: number } {
@@ -84,7 +94,7 @@ export class TceLedger {
       return;
     }
     const window = this.#window(call.liobn);
-    const first = Number(call.ioba >> BigInt(window.pageShift));
+    const first = Number((call.ioba - window.busOffset) >> BigInt(window.pageShift));
     if (!isMapping(call)) {
       if (operation?.kind === 'unmap') this.unmapsWithCall += 1;
       if (call.tce === 0n)
@@ -102,6 +112,7 @@ export class TceLedger {
       line: call.line,
       tce: call.tce,
       guestLine: operation?.line,
+      buffer: bufferOf(operation),
       givenUp: undefined,
     };
     for (let i = 0; i < call.npages; i += 1) {
@@ -151,17 +162,20 @@ export class TceLedger {
     else if (name === 'spapr_iommu_ddw_remove') this.#reset(Number(args.liobn));
     else if (name === 'spapr_iommu_ddw_create') {
       const pageShift = (args.pg_size as bigint).toString(2).length - 1;
-      this.#windows.set(Number(args.liobn), { pageShift, entries: new Map(), peak: 0 });
+      const busOffset = args.start as bigint;
+      const window: Window = { busOffset, pageShift, entries: new Map(), peak: 0 };
+      this.#windows.set(Number(args.liobn), window);
     }
   }
 
   #access(args: TraceEvent['args'], line: number): void {
     const liobn = Number(BigInt.asUintN(32, args.liobn as bigint));
     const window = this.#windows.get(liobn);
-    const entry = Number((args.ioba as bigint) >> BigInt(window?.pageShift ?? 12));
-    const mapping = window?.entries.get(entry);
+    // QEMU logs how far it is from the window's start.
+    const offset = args.ioba as bigint;
+    const mapping = window?.entries.get(Number(offset >> BigInt(window.pageShift)));
     if (args.perm === 0) {
-      const address = `0x${(args.ioba as bigint).toString(16)}`;
+      const address = hex(offset + (window?.busOffset ?? 0n));
       const text = `a device accessed ${address}, which nothing maps`;
       this.#tally('fault', 1, { qemuLine: line, text });
     } else if (mapping?.givenUp !== undefined) {
@@ -169,6 +183,15 @@ export class TceLedger {
         qemuLine: line,
         guestLine: mapping.givenUp,
         text: `a device used a mapping that its driver gave up (mapped in line ${mapping.line})`,
+      });
+    } else if (window !== undefined && mapping?.buffer !== undefined) {
+      const address = window.busOffset + offset;
+      const { start, end } = mapping.buffer;
+      if (address >= start && address < end) return;
+      this.#tally('outside', 1, {
+        qemuLine: line,
+        ...(mapping.guestLine === undefined ? {} : { guestLine: mapping.guestLine }),
+        text: `a device accessed ${hex(address)}, the buffer is ${hex(start)} to ${hex(end - 1n)}`,
       });
     }
   }
@@ -180,7 +203,8 @@ export class TceLedger {
   #window(liobn: number): Window {
     let window = this.#windows.get(liobn);
     if (window === undefined) {
-      window = { pageShift: 12, entries: new Map(), peak: 0 };
+      const busOffset = this.#busOffsets.get(liobn) ?? 0n;
+      window = { busOffset, pageShift: 12, entries: new Map(), peak: 0 };
       this.#windows.set(liobn, window);
     }
     return window;
@@ -192,4 +216,12 @@ export class TceLedger {
     tally.tces += tces;
     tally.first ??= evidence;
   }
+}
+
+// Of merged elements of a scatter list, nobody knows which hypercall belongs to which range.
+function bufferOf(operation: GuestOperation | undefined): Mapping['buffer'] {
+  if (operation === undefined || operation.kind === 'calls') return undefined;
+  if (operation.isMerged === true) return undefined;
+  const { dmaAddr, size } = operation;
+  return { start: dmaAddr, end: dmaAddr + BigInt(size) };
 }
