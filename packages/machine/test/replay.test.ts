@@ -48,7 +48,7 @@ describe('a single changed digit shows', () => {
 
   test.each([
     ['the return code', PUT, 'ret=0', 'ret=-4', 'ret'],
-    ['the LIOBN of a hypercall', PUT, '0x80000000', '0x80000002', 'ret'],
+    ['the LIOBN of a hypercall', PUT, '0x80000000', '0x80000002', 'liobn'],
     ['the low bits of a put', PUT, 'ioba=0x1000', 'ioba=0x1001', 'ioba'],
     ['the entry of a put', PUT, '0x7396001', '0x7397001', 'address'],
     ['the permission of a put', PUT, '0x7396001', '0x7396003', 'perm'],
@@ -57,7 +57,7 @@ describe('a single changed digit shows', () => {
     ['what it leads to', XLATE, '0x7396000', '0x7396001', 'address'],
     ['its permission', XLATE, 'perm=1', 'perm=3', 'perm'],
     ['its mask', XLATE, '0xfff', '0xffff', 'mask'],
-    ['its LIOBN', XLATE, '0x80000000', '0x80000001', 'address'],
+    ['its LIOBN', XLATE, '0x80000000', '0x80000001', 'liobn'],
   ])('%s', (_what, line, from, to, found) => {
     const log = (NEW_TABLE + PUT + XLATE).replace(line, line.replace(from, to));
     const { mismatches } = replay(log);

@@ -80,6 +80,9 @@ export class HypervisorReplay {
   readonly #liobns = new Set<number>();
   // The model's own event for the call under way: what QEMU would have logged.
   #answer: TraceEvent | undefined;
+  /** LIOBNs of new tables. */
+  readonly #made = new Set<number>();
+  #hasPowerOn = false;
   #newTables = 0;
   #vioTables = 0;
   // A new table is a new window if a create follows, else a reset: known one event later.
@@ -124,6 +127,7 @@ export class HypervisorReplay {
     else if (kind === 'new_table') {
       this.#newTables += 1;
       this.#pendingTable = { liobn: this.#note(big(args, 'liobn')), line };
+      if (this.#made.size < MAX_PHBS * 2 + MAX_VIO_TABLES) this.#made.add(this.#pendingTable.liobn);
     } else if (kind === 'ddw_query') this.#query(event, line);
     else if (kind === 'ddw_create') this.#create(event, line);
     else if (kind === 'ddw_remove') this.#remove(event, line);
@@ -185,17 +189,19 @@ export class HypervisorReplay {
   }
 
   #hcall(event: TraceEvent, line: number, opcode: number, args: readonly bigint[]): void {
-    this.#note(args[0] ?? 0n);
+    const liobn = this.#note(args[0] ?? 0n);
     this.#answer = undefined;
     this.#hypercalls.call(opcode, args);
-    this.#compareEvent('hcall', line, event);
+    if (this.#isUnheardOf(liobn) && event.args.ret === 0n) {
+      this.#compare('hcall', line, event.name, [['liobn', args[0], 'no table was made']]);
+    } else this.#compareEvent('hcall', line, event);
   }
 
   #translation(args: Args, line: number): void {
     const liobn = big(args, 'liobn');
     const table = this.#iommu.findTable(BigInt(this.#note(liobn)));
     const found = this.#lookup;
-    if (table === undefined) {
+    if (table === undefined || this.#isUnheardOf(table.liobn)) {
       this.#compare('translation', line, 'spapr_iommu_xlate', [['liobn', liobn, 'no such table']]);
       return;
     }
@@ -255,6 +261,10 @@ export class HypervisorReplay {
     const pending = this.#pendingTable;
     this.#pendingTable = undefined;
     if (pending === undefined) return;
+    // A machine makes its bridges' tables before anything uses them.
+    if (this.#counts.hcall + this.#counts.translation + this.#counts.rtas === 0) {
+      this.#hasPowerOn = true;
+    }
     const table = this.#iommu.findTable(BigInt(pending.liobn));
     if (table !== undefined && isPciLiobn(pending.liobn)) {
       this.#iommu.phbOf(table)?.reset();
@@ -264,6 +274,11 @@ export class HypervisorReplay {
       this.#iommu.addVio(new SpaprVioDevice({ reg: pending.liobn, memory: this.#memory }));
       this.#vioTables += 1;
     }
+  }
+
+  // The log begins with the tables that the machine made, and this one is not among them.
+  #isUnheardOf(liobn: number): boolean {
+    return this.#hasPowerOn && !this.#made.has(liobn);
   }
 
   #note(liobn: bigint): number {
