@@ -2,9 +2,10 @@ import { defineConfig } from 'tsup';
 
 /**
  * The one place that knows how a package becomes JavaScript.
- * `tsc` writes the declarations into the same `dist`, possibly at the same time: nothing is cleaned.
+ * `tsc` writes the declarations into the same `dist`, possibly at the same time: nothing is cleaned
+ * where there are any.
  */
-export const build = (entry: string[]): ReturnType<typeof defineConfig> =>
+export const build = (entry: string[], clean = false): ReturnType<typeof defineConfig> =>
   defineConfig({
     entry,
     format: ['esm'],
@@ -13,7 +14,7 @@ export const build = (entry: string[]): ReturnType<typeof defineConfig> =>
     tsconfig: 'tsconfig.build.json',
     sourcemap: true,
     dts: false,
-    clean: false,
+    clean,
     silent: true,
     removeNodeProtocol: false,
     skipNodeModulesBundle: true,

@@ -10,7 +10,7 @@ import {
 } from '@pinhole/live';
 import Table from 'cli-table3';
 import pc from 'picocolors';
-import { EXIT, interrupt } from './exit.js';
+import { EXIT, InputError, interrupt } from './exit.js';
 import { Progress, showsColor, terminalWidth } from './terminal.js';
 
 /** Options of `pinhole conform hcalls`. */
@@ -39,6 +39,7 @@ const LOOK_MS = 50;
 /** `pinhole conform hcalls`: the model against a live QEMU. */
 export async function conformHcalls(options: ConformHcallsOptions): Promise<void> {
   const { count, seed, qemu, include } = options;
+  checkAccidents(include);
   let version = '';
   const campaign = new HcallCampaign({
     seed,
@@ -194,4 +195,13 @@ function conclusion({ findings, hcalls }: CampaignResult, colors: Colors): strin
     );
   }
   return colors.green('The model and this QEMU agree on every one.');
+}
+
+function checkAccidents(include: readonly string[]): void {
+  const names = ACCIDENTS.map(({ name }) => name);
+  const unknown = include.find((name) => !names.includes(name));
+  if (unknown === undefined) return;
+  throw new InputError(
+    `--include: "${unknown}" is no accident. Allowed choices are ${names.join(', ')}.`,
+  );
 }

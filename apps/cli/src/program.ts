@@ -1,22 +1,7 @@
-import { ACCIDENTS } from '@pinhole/live';
-import { scenarioJsonSchema } from '@pinhole/machine';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { compare } from './compare.js';
-import { conformHcalls } from './conform-hcalls.js';
-import { explain } from './explain.js';
-import { hcall } from './hcall.js';
-import { list } from './list.js';
-import { replay } from './replay.js';
-import { run } from './run.js';
 import { VERSION } from './version.js';
 
 const collect = (value: string, previous: readonly string[]): string[] => [...previous, value];
-
-const collectAccident = (value: string, previous: readonly string[]): string[] => {
-  const names = ACCIDENTS.map(({ name }) => name);
-  if (names.includes(value)) return [...previous, value];
-  throw new InvalidArgumentError(`Allowed choices are ${names.join(', ')}.`);
-};
 
 const parseSeed = (value: string): number => {
   const seed = Number(value);
@@ -66,7 +51,9 @@ export function createProgram(): Command {
     .option('--html <file>', 'write the result as one self-contained page, too')
     .addOption(seedOption())
     .addOption(setOption())
-    .action(compare);
+    .action(async (...args: Parameters<typeof import('./compare.js').compare>) =>
+      (await import('./compare.js')).compare(...args),
+    );
   program
     .command('run')
     .description('one scenario: verdict, counters, trace')
@@ -82,12 +69,16 @@ export function createProgram(): Command {
         .choices(['qemu', 'ndjson', 'chrome'])
         .default('qemu'),
     )
-    .action(run);
+    .action(async (...args: Parameters<typeof import('./run.js').run>) =>
+      (await import('./run.js')).run(...args),
+    );
   program
     .command('list')
     .description('the scenarios that come with pinhole, and where they are')
     .addOption(formatOption())
-    .action(list);
+    .action(async (...args: Parameters<typeof import('./list.js').list>) =>
+      (await import('./list.js')).list(...args),
+    );
   program
     .command('explain')
     .description('how each virtio device of a machine reaches memory: path, steps, cost, the fix')
@@ -102,7 +93,9 @@ export function createProgram(): Command {
     )
     .addOption(formatOption())
     .addOption(setOption())
-    .action(explain);
+    .action(async (...args: Parameters<typeof import('./explain.js').explain>) =>
+      (await import('./explain.js')).explain(...args),
+    );
   program
     .command('replay')
     .description(
@@ -125,7 +118,9 @@ export function createProgram(): Command {
       ).choices(['chrome', 'ndjson']),
     )
     .addOption(setOption())
-    .action(replay);
+    .action(async (...args: Parameters<typeof import('./replay.js').replay>) =>
+      (await import('./replay.js')).replay(...args),
+    );
   program
     .command('hcall')
     .description("the model's hypercalls for other programs: JSON lines in, JSON lines out")
@@ -147,7 +142,9 @@ One request a line, one answer a line; at a terminal there is a prompt (help hel
   {"reset":true}  {"save":true}  {"restore":{...}}                            {}  {"saved":{...}}  {}
 What cannot be carried out is answered by {"error":{"line":...,"code":...,"message":...}}.`,
     )
-    .action(hcall);
+    .action(async (...args: Parameters<typeof import('./hcall.js').hcall>) =>
+      (await import('./hcall.js')).hcall(...args),
+    );
   const conform = program
     .command('conform')
     .description('hold the model against a live QEMU (Linux; Debian: qemu-system-ppc)');
@@ -162,16 +159,19 @@ What cannot be carried out is answered by {"error":{"line":...,"code":...,"messa
         '--include <accident>',
         'provoke an accident of QEMU that is left out otherwise (see docs/CONFORMANCE.md); repeatable',
       )
-        .argParser(collectAccident)
+        .argParser(collect)
         .default([], 'none'),
     )
     .addOption(formatOption())
-    .action(conformHcalls);
+    .action(async (...args: Parameters<typeof import('./conform-hcalls.js').conformHcalls>) =>
+      (await import('./conform-hcalls.js')).conformHcalls(...args),
+    );
   const config = program.command('config').description('about scenario files');
   config
     .command('schema')
     .description('the JSON Schema of scenario files, for editors')
-    .action(() => {
+    .action(async () => {
+      const { scenarioJsonSchema } = await import('@pinhole/machine');
       process.stdout.write(`${JSON.stringify(scenarioJsonSchema(), null, 2)}\n`);
     });
   return program;
