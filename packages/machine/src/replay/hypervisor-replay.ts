@@ -16,6 +16,8 @@ const MAX_PHBS = 31;
 /** Where the model keeps the list of an indirect put; the log's list is not in the log. */
 const LIST_PAGE = 0x1_0000;
 const MAX_VIO_TABLES = 1024;
+/** [qemu v7.2 hw/ppc/spapr_pci.c SPAPR_PCI_BASE_BUID] */
+const FIRST_BUID = 0x800_0000_2000_0000n;
 
 /** Options of {@link HypervisorReplay}. */
 export interface HypervisorReplayOptions {
@@ -253,7 +255,11 @@ export class HypervisorReplay {
   ): void {
     this.#answer = undefined;
     this.#hypercalls.rtas(RTAS_TOKENS[name], args, nret);
-    this.#compareEvent('rtas', line, event);
+    const { buid } = event.args;
+    const index = typeof buid === 'bigint' ? Number((buid - FIRST_BUID) & 0xffffn) : 0;
+    if (buid !== undefined && this.#isUnheardOf(0x8000_0000 + index * 256)) {
+      this.#compare('rtas', line, event.name, [['buid', buid, 'no such host bridge']]);
+    } else this.#compareEvent('rtas', line, event);
   }
 
   // A table that no create explains: the machine was reset, or a VIO device came into being.
