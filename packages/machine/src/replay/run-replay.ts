@@ -44,7 +44,7 @@ const DEFAULT_PAGE_SHIFT = 12;
  * the windows and a bounded look ahead, not the events.
  */
 export class RunReplay {
-  readonly ledger: TceLedger = new TceLedger();
+  readonly ledger: TceLedger;
   readonly #hypervisor: HypervisorReplay;
   readonly #model: GuestModel | undefined;
   readonly #guest: GuestReplay | undefined;
@@ -78,6 +78,9 @@ export class RunReplay {
     const { guest, alignment } = facts;
     const { boot } = inference;
     this.#leaksAfterLoss = inference.leaksAfterLoss;
+    this.ledger = new TceLedger(
+      new Map(inference.boot?.windows.map(({ liobn, busOffset }) => [liobn, busOffset])),
+    );
     this.#base = alignment?.base ?? facts.calls;
     this.#begins = new Map(boot?.windows.map(({ liobn, endCall }) => [liobn, endCall]));
     if (guest === undefined) {
