@@ -11,6 +11,7 @@ import {
 } from './allocation-order.js';
 import type { GuestModel, GuestWindow, OperationPlan } from './guest-model.js';
 import { callsOperation, DMA_MAPPING_ERROR, type GuestOperation } from './guest-operations.js';
+import { LiveMappings } from './live-mappings.js';
 import { describeCall, isMapping, isSameCall, type LoggedCall, type TceCall } from './tce-call.js';
 
 /** Where the guest's trace, QEMU's log and the model disagree. */
@@ -91,15 +92,6 @@ interface Untold {
   readonly tell: () => void;
 }
 
-interface Live {
-  readonly device: string;
-  readonly size: number;
-  readonly direction: number;
-  readonly isCoherent: boolean;
-  /** The hypercall with which it was whole. */
-  readonly lastCall: CallStep | undefined;
-}
-
 /** Steps that wait before hypercalls happen: what several CPUs do at once is in there. */
 const LOOKAHEAD = 256;
 /** Steps that wait at most for the one that explains a hypercall. */
@@ -116,10 +108,7 @@ export class GuestReplay {
   readonly #options: GuestReplayOptions;
   readonly #order = new AllocationOrder();
   readonly #plans = new Map<GuestOperation, OperationPlan>();
-  /** Mappings that a driver holds, by address. */
-  readonly #live = new Map<bigint, Live[]>();
-  /** Devices whose first event was an allocation: all their mappings are in the trace. */
-  readonly #known = new Map<string, boolean>();
+  readonly #held = new LiveMappings();
   /** By CPU, in the order of the trace: what the listener is not told yet. */
   readonly #untold = new Map<number, Untold[]>();
   readonly #mismatches: GuestMismatch[] = [];
@@ -477,9 +466,9 @@ export class GuestReplay {
 
   // Counts, and checks what needs no allocator.
   #note(operation: GuestOperation, plan: OperationPlan): void {
-    const { kind, device, dmaAddr, gpa } = operation;
+    const { kind, dmaAddr, gpa } = operation;
     if (kind === 'calls') return;
-    if (!this.#known.has(device)) this.#known.set(device, kind === 'alloc');
+    this.#held.see(operation);
     if (operation.isContinued === true) {
       // Counted with the first element of its list.
     } else if (kind === 'map') this.#counts.maps += 1;
@@ -503,7 +492,8 @@ export class GuestReplay {
         // Coherent memory is whole pages, on both sides.
         this.#addressMismatch(operation, undefined, 'offset in the page', '0x0');
       }
-      this.#hold(operation, plan);
+      const last = plan.steps.at(-1);
+      this.#held.hold(operation, last?.kind === 'call' ? last : undefined);
     } else {
       this.#release(operation, plan);
       const { entries } = plan;
@@ -520,41 +510,13 @@ export class GuestReplay {
     else told.push({ line: operation.line, tell });
   }
 
-  #hold(
-    { device, size, direction, kind, dmaAddr }: GuestOperation,
-    { steps }: OperationPlan,
-  ): void {
-    const last = steps.at(-1);
-    const lastCall = last?.kind === 'call' ? last : undefined;
-    const live: Live = { device, size, direction, isCoherent: kind === 'alloc', lastCall };
-    const others = this.#live.get(dmaAddr);
-    if (others === undefined) this.#live.set(dmaAddr, [live]);
-    else others.push(live);
-  }
-
+  // Its hypercalls come after those of what it unmaps.
   #release(operation: GuestOperation, { steps }: OperationPlan): void {
-    const { device, size, direction, kind, dmaAddr } = operation;
-    const held = this.#live.get(dmaAddr) ?? [];
-    const at = held.findIndex(
-      (live) =>
-        live.device === device &&
-        live.size === size &&
-        live.isCoherent === (kind === 'free') &&
-        (live.isCoherent || live.direction === direction),
-    );
-    if (at >= 0) {
-      const [live] = held.splice(at, 1);
-      for (const step of steps) if (step.kind === 'call') step.after = live?.lastCall;
-      if (held.length === 0) this.#live.delete(dmaAddr);
-      return;
+    const released = this.#held.release(operation);
+    if (released.isUnknown !== undefined) {
+      this.#addressMismatch(operation, undefined, 'unmap', released.isUnknown);
     }
-    if (this.#known.get(device) !== true && held.length === 0) return;
-    const model =
-      held.length === 0
-        ? 'no mapping at this address'
-        : `a mapping of ${held[0]?.size} bytes, direction ${held[0]?.direction}, device ${held[0]?.device}`;
-    this.#addressMismatch(operation, undefined, 'unmap', model);
-    this.#live.delete(dmaAddr);
+    for (const step of steps) if (step.kind === 'call') step.after = released.lastCall;
   }
 
   #finish(): void {
