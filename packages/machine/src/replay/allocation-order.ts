@@ -52,7 +52,7 @@ interface FreeStep {
 
 /** What a thread does next. */
 export type Step = AllocStep | CallStep | FreeStep;
-export type { AllocStep, CallStep, FreeStep };
+export type { AllocStep, CallStep };
 
 /** Makes the step of a hypercall. */
 export function callStep(operation: GuestOperation, opcode: number, call?: TceCall): CallStep {

@@ -27,7 +27,7 @@ export interface GuestMismatch {
 }
 
 /** Who wants to know what happened, in QEMU's order. */
-export interface GuestReplayListener {
+interface GuestReplayListener {
   /**
    * A hypercall happened. `operation` led to it, if the guest's trace explains it; `entries` are
    * the operation's.

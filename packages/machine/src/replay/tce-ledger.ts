@@ -21,7 +21,7 @@ export interface Tally {
 }
 
 /** What a ledger counts. */
-export const TALLIES = [
+const TALLIES = [
   'leak',
   'staleAccess',
   'fault',
