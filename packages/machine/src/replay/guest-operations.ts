@@ -48,7 +48,7 @@ export interface GuestOperation {
   readonly isMerged?: boolean;
   /** Hypercalls before its own may be those of a scatter list that the trace does not have whole. */
   readonly isLoose?: boolean;
-  /** In the middle of a traced hypercall: Linux does not trace one inside another. */
+  /** Of an interrupt in the middle of a hypercall: Linux does not trace one inside another. */
   readonly isUntraced?: boolean;
 }
 
@@ -99,8 +99,8 @@ export class GuestOperationReader {
   #hasExits = false;
   /** Unmappings of scatter lists, by thread, until their hypercalls are all there. */
   readonly #unmapping = new Map<string, UnmappingList>();
-  /** By CPU, the thread that is inside a traced hypercall. */
-  readonly #inside = new Map<number, string>();
+  /** Threads with a `hcall_exit` of which the entry is missing. */
+  readonly #stray = new Set<string>();
   /** Threads with hypercalls of a list that is not known. */
   readonly #loose = new Set<string>();
 
@@ -131,8 +131,7 @@ export class GuestOperationReader {
   }
 
   #entry({ args }: TraceEvent, line: number): void {
-    const { thread, cpu } = this.#whoOf(args);
-    this.#inside.set(cpu, thread);
+    const { thread } = this.#whoOf(args);
     const calls = this.#pending.get(thread) ?? [];
     // One thread makes one hypercall at a time.
     const last = calls.at(-1);
@@ -143,12 +142,14 @@ export class GuestOperationReader {
   }
 
   #exit({ args }: TraceEvent, line: number): void {
-    const { thread, cpu } = this.#whoOf(args);
-    this.#inside.delete(cpu);
+    const { thread } = this.#whoOf(args);
     const calls = this.#pending.get(thread);
     const last = calls?.at(-1);
     // The trace began inside this hypercall.
-    if (calls === undefined || last === undefined || last.exit !== undefined) return;
+    if (calls === undefined || last === undefined || last.exit !== undefined) {
+      if (this.#hasExits) this.#stray.add(thread);
+      return;
+    }
     this.#hasExits = true;
     last.ret = args.retval as bigint;
     last.exit = Number(args.opcode);
@@ -183,7 +184,7 @@ export class GuestOperationReader {
       traced,
       isLoose: this.#loose.delete(thread),
       // [linux v6.1 arch/powerpc/platforms/pseries/lpar.c hcall_trace_depth]
-      isUntraced: traced.length === 0 && (this.#inside.get(cpu) ?? thread) !== thread,
+      isUntraced: !this.#stray.delete(thread) && traced.length === 0 && level > 0,
     });
   }
 
