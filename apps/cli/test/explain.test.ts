@@ -64,7 +64,10 @@ test('a console of a guest that leaks is an error finding', () => {
 
 test('a console without the end of its last line, and a command line that says otherwise', () => {
   const path = join(folder, 'dmesg.txt');
-  writeFileSync(path, '[    1.000000] virtio_blk virtio0: device must provide VIRTIO_F_ACCESS_PLATFORM');
+  writeFileSync(
+    path,
+    '[    1.000000] virtio_blk virtio0: device must provide VIRTIO_F_ACCESS_PLATFORM',
+  );
   expect(pinhole(['explain', '--console', path]).stdout).toContain('probe refused');
   const both = pinhole(['explain', '--console', consoleOf('linux6.12-ddw'), '--qemu', QEMU]);
   expect(both.code).toBe(1);
