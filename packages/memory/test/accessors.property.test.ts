@@ -131,10 +131,11 @@ describe.each([
         for (const { gpa, length, value, isFill } of steps) {
           const bytes = Uint8Array.from({ length }, (_, i) => (isFill ? value : value + i));
           const act = () => (isFill ? memory.fill(gpa, length, value) : memory.write(gpa, bytes));
-          if (gpa >= 0 && gpa + length <= model.length) {
+          // Nothing, at the very end, is in no region.
+          if (gpa >= 0 && gpa < model.length && gpa + length <= model.length) {
             act();
             model.set(bytes, gpa);
-          } else if (gpa >= 0x1_0000_fff0 && gpa + length <= 0x1_0002_0010) {
+          } else if (gpa >= 0x1_0000_fff0 && gpa < 0x1_0002_0010 && gpa + length <= 0x1_0002_0010) {
             act();
             high.set(bytes, gpa - 0x1_0000_fff0);
           } else if (length > 0) {
