@@ -1,9 +1,9 @@
 import { defineConfig } from 'vitest/config';
 
-/** The tests that need a real QEMU: `npm run test:live`. */
+/** The tests that need a real QEMU, and the slowest of the others: `npm run test:live`. */
 export default defineConfig({
   test: {
-    include: ['test/live/**/*.test.ts'],
+    include: ['test/{live,slow}/**/*.test.ts'],
     fileParallelism: false,
     testTimeout: 120_000,
     reporters: ['default', 'json'],

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { deviceTrees, findRecording } from '@pinhole/recordings';
 import { expect, test } from 'vitest';
-import { pinhole, scratchFolder } from './pinhole.js';
+import { pinhole, scratchFolder } from '../pinhole.js';
 
 const QEMU =
   'qemu-system-ppc64 -M pseries -m 2G -drive if=none,id=d0,file=x -device virtio-blk-pci,drive=d0,disable-legacy=on,iommu_platform=on';

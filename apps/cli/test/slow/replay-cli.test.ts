@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { findRecording, type RecordingName } from '@pinhole/recordings';
 import { describe, expect, test } from 'vitest';
-import { PROGRAM, pinhole, scratchFolder } from './pinhole.js';
+import { PROGRAM, pinhole, scratchFolder } from '../pinhole.js';
 
 const folder = scratchFolder();
 
