@@ -145,10 +145,7 @@ function accesses({ replay }: ReplayEvidence): Finding[] {
   });
 }
 
-function rooms(
-  { replay, inference, console }: ReplayEvidence,
-  windows: readonly WindowUse[],
-): Finding[] {
+function rooms({ replay, console }: ReplayEvidence, windows: readonly WindowUse[]): Finding[] {
   const found: Finding[] = [];
   const { count, first } = replay.ledger.tallies.failedMap;
   const firstFailure = replay.firstFailure;
@@ -179,7 +176,6 @@ function rooms(
     const detail = `${hex(liobn)}: ${peak} of ${size} TCEs at most`;
     found.push(finding('W_WINDOW_NEARLY_FULL', 1, detail, undefined));
   }
-  void inference;
   return found;
 }
 

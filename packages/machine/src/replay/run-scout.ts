@@ -65,7 +65,6 @@ export interface Boot {
   readonly queries: number[];
   /** Entries that firmware had mapped when the kernel cleared the window. */
   firmwareEntries: number;
-  hasIndirect: boolean;
 }
 
 /** Where the guest's trace begins in the log. */
@@ -168,7 +167,6 @@ export class RunScout {
     if (call === undefined) return;
     this.#calls += 1;
     this.#clear(call);
-    if (call.opcode === H_PUT_TCE_INDIRECT) this.#boot.hasIndirect = true;
     this.#align(call);
   }
 
@@ -202,13 +200,13 @@ export class RunScout {
   }
 
   #begin(): void {
-    if (this.#boots.length >= MAX_BOOTS) this.#boots.shift();
+    // What comes after so many counts for the last one.
+    if (this.#boots.length >= MAX_BOOTS) return;
     this.#boots.push({
       windows: [],
       created: [],
       queries: [],
       firmwareEntries: 0,
-      hasIndirect: false,
     });
   }
 
