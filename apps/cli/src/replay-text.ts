@@ -1,4 +1,4 @@
-import type { ReplayFinding, ReplayReport } from '@pinhole/machine';
+import { mismatchesOf, type ReplayFinding, type ReplayReport } from '@pinhole/machine';
 import type { ReadProblem, ReadSummary } from '@pinhole/trace';
 import { showsColor, terminalWidth } from './terminal.js';
 
@@ -28,13 +28,6 @@ export function isClean(outcome: ReplayOutcome): boolean {
 function isWhole({ summary, cutShort }: FileReport): boolean {
   const { malformed, binary, cut } = summary.problems;
   return malformed + binary + cut + summary.problems['too-long'] === 0 && cutShort === undefined;
-}
-
-function mismatchesOf({ hypervisor, guest }: ReplayReport): number {
-  const { hcallMismatches, translationMismatches, rtasMismatches } = hypervisor;
-  const own = hcallMismatches + translationMismatches + rtasMismatches;
-  if (guest === null) return own;
-  return own + guest.dmaAddressMismatches + guest.hcallMismatches + guest.inconsistentAddresses;
 }
 
 /** The JSON of docs/JSON.md. */

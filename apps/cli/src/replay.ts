@@ -4,7 +4,9 @@ import {
   ConsoleDigest,
   type Inference,
   inferRun,
+  problemOfRun,
   type RunFacts,
+  type RunProblem,
   RunReplay,
   RunScout,
   reportRun,
@@ -42,8 +44,6 @@ export interface ReplayOptions {
 
 /** How many problems of a log are shown; all are counted. */
 const KEEP_PROBLEMS = 10;
-/** Less of what the guest's trace begins with in QEMU's log: they are not of one run. */
-const MIN_MATCH = 0.5;
 
 /** `pinhole replay`: the logs of a real run against the model. */
 export async function replay(options: ReplayOptions): Promise<void> {
@@ -145,7 +145,7 @@ function checkHasEvents({ path, summary, cutShort }: FileReport): void {
 
 // Files of two runs do not fit, and every line would be a mismatch.
 function checkSameRun(
-  { guest, alignment, calls, accesses }: RunFacts,
+  facts: RunFacts,
   { release }: Inference,
   digest: ConsoleDigest,
   qemu: InputFile,
@@ -153,32 +153,23 @@ function checkSameRun(
 ): void {
   if (interrupt.isRequested) return;
   const { path } = input.file;
-  if (guest === undefined) {
-    throw new InputError(
-      `${path}: expected events of the guest's kernel (dma:*, powerpc:hcall_*), found none that are known`,
-    );
-  }
-  const marked = guest.release;
+  const { guest, alignment, accesses } = facts;
+  const marked = guest?.release;
   if (digest.release !== undefined && marked !== undefined && marked !== release) {
     throw new InputError(
       `--console is of Linux ${digest.release}, ${path} of Linux ${marked}: they are not of one run`,
     );
   }
+  const problem = problemOfRun(facts);
+  if (problem === undefined) return;
   const together = `${qemu.path} and ${path} are not of one run`;
-  if (alignment !== undefined && calls === 0) {
-    throw new InputError(
-      `${qemu.path}: expected TCE hypercalls (a pseries machine, with -trace 'spapr_iommu_*'), found none, though the guest maps through an IOMMU; other machines' IOMMUs are not predicted`,
-    );
-  }
-  if (alignment !== undefined && alignment.score < alignment.needed) {
-    const found = `of the first ${alignment.of} hypercalls in the guest's trace, at most ${alignment.score} are in QEMU's log in this order`;
-    throw new InputError(`${together}: ${found}`);
-  }
-  if (accesses.lookedFor > 0 && accesses.found < MIN_MATCH * accesses.lookedFor) {
-    throw new InputError(
-      `${together}: of the first ${accesses.lookedFor} buffers in the guest's trace, devices accessed ${accesses.found}`,
-    );
-  }
+  const texts: Record<RunProblem, string> = {
+    'no-guest-events': `${path}: expected events of the guest's kernel (dma:*, powerpc:hcall_*), found none that are known`,
+    'no-tce-calls': `${qemu.path}: expected TCE hypercalls (a pseries machine, with -trace 'spapr_iommu_*'), found none, though the guest maps through an IOMMU; other machines' IOMMUs are not predicted`,
+    'other-hypercalls': `${together}: of the first ${alignment?.of} hypercalls in the guest's trace, at most ${alignment?.score} are in QEMU's log in this order`,
+    'other-accesses': `${together}: of the first ${accesses.lookedFor} buffers in the guest's trace, devices accessed ${accesses.found}`,
+  };
+  throw new InputError(texts[problem]);
 }
 
 // Reads both files side by side, each as far as the replay wants it.

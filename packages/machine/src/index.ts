@@ -46,15 +46,15 @@ export type {
   ReplayMismatch,
 } from './replay/hypervisor-replay.js';
 export { HypervisorReplay } from './replay/hypervisor-replay.js';
-export type { Inference } from './replay/inference.js';
-export { inferRun } from './replay/inference.js';
+export type { Inference, RunProblem } from './replay/inference.js';
+export { inferRun, problemOfRun } from './replay/inference.js';
 export type { ObservedCall, RunObserver } from './replay/run-observer.js';
 export type { DeviceUse, QueueUse } from './replay/run-profile.js';
 export { RunProfile } from './replay/run-profile.js';
 export type { RunReplayOptions, WindowUse } from './replay/run-replay.js';
 export { RunReplay } from './replay/run-replay.js';
 export type { ReplayReport } from './replay/run-report.js';
-export { reportRun } from './replay/run-report.js';
+export { mismatchesOf, reportRun } from './replay/run-report.js';
 export type { RunFacts } from './replay/run-scout.js';
 export { RunScout } from './replay/run-scout.js';
 export type { ProfiledWindow, WindowPicture } from './replay/window-profile.js';

@@ -3,7 +3,14 @@
 //   node test/recordings-table.mjs --write  writes it
 import { readFileSync, writeFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
-import { ConsoleDigest, inferRun, RunReplay, RunScout, reportRun } from '@pinhole/machine';
+import {
+  ConsoleDigest,
+  inferRun,
+  mismatchesOf,
+  RunReplay,
+  RunScout,
+  reportRun,
+} from '@pinhole/machine';
 import { recordings } from '@pinhole/recordings';
 import { createConsoleReader, createFtraceReader, createQemuLogReader } from '@pinhole/trace';
 
@@ -70,17 +77,10 @@ function row(recording) {
     return [`\`${name}\``, qemu, guest, 'not pseries', '', '', '', ''];
   }
   const { report, events } = replay(recording);
-  const { hypervisor, guest, findings } = report;
+  const { guest, findings } = report;
   const operations = guest.maps + guest.unmaps + guest.allocs + guest.frees;
   const addresses = operations + guest.consistentAddresses + guest.inconsistentAddresses;
-  const wrong = [
-    hypervisor.hcallMismatches,
-    hypervisor.translationMismatches,
-    hypervisor.rtasMismatches,
-    guest.dmaAddressMismatches,
-    guest.hcallMismatches,
-    guest.inconsistentAddresses,
-  ].reduce((sum, count) => sum + count, 0);
+  const wrong = mismatchesOf(report);
   return [
     `\`${name}\``,
     number(events.qemu),

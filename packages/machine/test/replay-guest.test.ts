@@ -7,7 +7,8 @@ import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { type Recording, recordings } from '@pinhole/recordings';
 import { describe, expect, test } from 'vitest';
-import { filesOf, mismatchesOf, problemsOf, replayRun } from './replay-run.js';
+import { mismatchesOf } from '../src/index.js';
+import { filesOf, problemsOf, replayRun } from './replay-run.js';
 
 const pseries = recordings.filter(({ meta }) => meta.machine === 'pseries');
 

@@ -3,7 +3,7 @@ import type { RecordingName } from '@pinhole/recordings';
 import { findRecording } from '@pinhole/recordings';
 import { describe, expect, test } from 'vitest';
 import { BusAddresses, type GuestOperation, type RunObserver } from '../src/index.js';
-import { replayRecording } from './replay-recorded-run.js';
+import { filesOf, replayRun } from './replay-run.js';
 
 const total = (counts: Readonly<Record<string, number>>): number =>
   Object.values(counts).reduce((sum, count) => sum + count, 0);
@@ -46,7 +46,7 @@ describe.each(NAMES)('%s', (name) => {
       given.push(operation);
     },
   };
-  const { report } = replayRecording(name, observer);
+  const { report } = replayRun(filesOf(findRecording(name)), observer);
 
   test("QEMU's events come once each, in the order of the log", () => {
     expect(lines).toHaveLength(total(meta.qemuEvents));
@@ -65,7 +65,7 @@ describe.each(NAMES)('%s', (name) => {
   });
 
   test('it changes nothing, and hears of every leak', () => {
-    expect(replayRecording(name).report).toEqual(report);
+    expect(replayRun(filesOf(findRecording(name))).report).toEqual(report);
     const leak = report.findings.find(({ code }) => code === 'E_TCE_LEAK');
     expect(given.length).toBe(leak?.count ?? 0);
   });

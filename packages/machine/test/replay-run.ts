@@ -12,7 +12,9 @@ import {
 import {
   ConsoleDigest,
   inferRun,
+  problemOfRun,
   type ReplayReport,
+  type RunObserver,
   RunReplay,
   RunScout,
   reportRun,
@@ -70,7 +72,7 @@ function drain(feed: Generator<undefined, ReadSummary>): ReadSummary {
 }
 
 /** Both files, each read as far as the replay wants it. */
-export function replayRun(files: RunFiles): ReplayedRun {
+export function replayRun(files: RunFiles, observer?: RunObserver): ReplayedRun {
   const digest = new ConsoleDigest();
   if (files.console !== undefined) {
     const reader = createConsoleReader({ onFact: (fact) => digest.fact(fact) });
@@ -86,7 +88,11 @@ export function replayRun(files: RunFiles): ReplayedRun {
   drain(qemuFeed({ onEvent: (event, line) => scout.qemuEvent(event, line) }));
   const facts = scout.facts();
   const inference = inferRun(facts, digest, undefined);
-  const replay = new RunReplay({ facts, inference });
+  const replay = new RunReplay({
+    facts,
+    inference,
+    ...(observer === undefined ? {} : { observer }),
+  });
   const qemu = qemuFeed({ onEvent: (event, line) => replay.qemuEvent(event, line) });
   const guest = guestFeed?.({ onEvent: (event, line) => replay.guestEvent(event, line) });
   let qemuSummary: ReadSummary | undefined;
@@ -105,24 +111,12 @@ export function replayRun(files: RunFiles): ReplayedRun {
     }
   }
   const report = reportRun({ facts, inference, console: digest, replay });
-  const { alignment, accesses } = facts;
   return {
     report,
     qemu: qemuSummary as ReadSummary,
     guest: guestSummary,
-    isRefused:
-      (files.guest !== undefined && facts.guest === undefined) ||
-      (alignment !== undefined && alignment.score < 0.5 * alignment.of) ||
-      accesses.found < 0.5 * accesses.lookedFor,
+    isRefused: files.guest !== undefined && problemOfRun(facts) !== undefined,
   };
-}
-
-/** Disagreements in all. */
-export function mismatchesOf({ hypervisor, guest }: ReplayReport): number {
-  const own =
-    hypervisor.hcallMismatches + hypervisor.translationMismatches + hypervisor.rtasMismatches;
-  if (guest === null) return own;
-  return own + guest.dmaAddressMismatches + guest.hcallMismatches + guest.inconsistentAddresses;
 }
 
 /** Lines that could not be read, those of other programs apart. */

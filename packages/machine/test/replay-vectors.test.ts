@@ -2,7 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import { mismatchesOf, problemsOf, replayRun } from './replay-run.js';
+import { mismatchesOf } from '../src/index.js';
+import { problemsOf, replayRun } from './replay-run.js';
 
 interface Meta {
   readonly smp: number;

@@ -29,6 +29,28 @@ export interface Inference {
   readonly boot: Boot | undefined;
 }
 
+/** Why two files are not of one run, or not of a machine that is modelled. */
+export type RunProblem = 'no-guest-events' | 'no-tce-calls' | 'other-hypercalls' | 'other-accesses';
+
+/** Less of the buffers that the guest's trace begins with: devices accessed others. */
+const MIN_ACCESSED = 0.5;
+
+/**
+ * Whether the guest's trace and QEMU's log belong together: the hypercalls that the trace begins
+ * with are in the log, or where there are none, devices accessed the buffers that it begins with.
+ */
+export function problemOfRun({
+  guest,
+  alignment,
+  calls,
+  accesses,
+}: RunFacts): RunProblem | undefined {
+  if (guest === undefined) return 'no-guest-events';
+  if (alignment !== undefined && calls === 0) return 'no-tce-calls';
+  if (alignment !== undefined && alignment.score < alignment.needed) return 'other-hypercalls';
+  return accesses.found < MIN_ACCESSED * accesses.lookedFor ? 'other-accesses' : undefined;
+}
+
 /** Puts together what the files say. */
 export function inferRun(
   facts: RunFacts,

@@ -41,6 +41,17 @@ export interface ReplayReport {
   readonly findings: readonly Finding[];
 }
 
+/** Disagreements of model and files, in all. */
+export function mismatchesOf({
+  hypervisor,
+  guest,
+}: Pick<ReplayReport, 'hypervisor' | 'guest'>): number {
+  const own =
+    hypervisor.hcallMismatches + hypervisor.translationMismatches + hypervisor.rtasMismatches;
+  if (guest === null) return own;
+  return own + guest.dmaAddressMismatches + guest.hcallMismatches + guest.inconsistentAddresses;
+}
+
 /** Everything that a report is made of. */
 export interface ReplayEvidence {
   readonly facts: RunFacts;
