@@ -5,7 +5,7 @@ import type { MemoryRegion } from '@pinhole/memory';
 import type { DecisionStep } from './decision-step.js';
 import { type DmaDispatch, dmaBitMask } from './dma-dispatch.js';
 import { IommuTable } from './iommu-table.js';
-import type { KernelProfile } from './kernel-profiles/index.js';
+import type { KernelProfile } from './kernel-profiles/types.js';
 import { MAX_PHYSMEM_BITS_4K, MAX_PHYSMEM_BITS_64K, MIN_DDW_VPMEM_DMA_WINDOW } from './params.js';
 import type { PhbDescription } from './phb-description.js';
 import type { Rtas } from './rtas.js';

@@ -26,6 +26,11 @@ export type { IommuAllocOptions, IommuTableOptions } from './iommu-table.js';
 export { IommuTable } from './iommu-table.js';
 export type { KernelCommandLine, SwiotlbParameter } from './kernel-command-line.js';
 export { parseKernelCommandLine } from './kernel-command-line.js';
+export {
+  findKernelProfile,
+  KERNEL_PROFILES,
+  kernelProfileForRelease,
+} from './kernel-profiles/find.js';
 export type {
   AllocatorProfile,
   DdwProfile,
@@ -37,12 +42,7 @@ export type {
   TceProfile,
   TraceProfile,
   VringRule,
-} from './kernel-profiles/index.js';
-export {
-  findKernelProfile,
-  KERNEL_PROFILES,
-  kernelProfileForRelease,
-} from './kernel-profiles/index.js';
+} from './kernel-profiles/types.js';
 export type { PhbDescription } from './phb-description.js';
 export type { DeviceDma, ProbeRequest, PseriesDmaOptions } from './pseries-dma.js';
 export { PseriesDma, VIRTIO_PCI_MASKS } from './pseries-dma.js';

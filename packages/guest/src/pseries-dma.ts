@@ -16,7 +16,7 @@ import { createIommuDmaOps } from './dma-iommu.js';
 import type { GuestPages } from './guest-pages.js';
 import { IommuTable } from './iommu-table.js';
 import { type KernelCommandLine, parseKernelCommandLine } from './kernel-command-line.js';
-import type { KernelProfile } from './kernel-profiles/index.js';
+import type { KernelProfile } from './kernel-profiles/types.js';
 import type { PhbDescription } from './phb-description.js';
 import { Rtas } from './rtas.js';
 import { Swiotlb, swiotlbPool } from './swiotlb.js';

@@ -1,4 +1,4 @@
-import type { KernelProfile } from './kernel-profiles/index.js';
+import type { KernelProfile } from './kernel-profiles/types.js';
 
 /** Platforms whose memory can be protected. */
 export type ProtectedPlatform = 'pseries' | 's390x' | 'x86-64' | 'xen' | 'arm64';

@@ -10,7 +10,7 @@ import {
 } from '@pinhole/guest';
 import { callStep, type Step } from './allocation-order.js';
 import { DMA_MAPPING_ERROR, type GuestOperation } from './guest-operations.js';
-import { CallRecorder, type LoggedCall, type TceCall } from './tce-call.js';
+import { CallRecorder, type LoggedCall, TCE_CALL_MAX, type TceCall } from './tce-call.js';
 
 /** A window that the guest allocates from. */
 export interface GuestWindow {
@@ -55,9 +55,6 @@ export interface OperationPlan {
   /** An unmap after which the TCEs stay. */
   readonly isGivenUp: boolean;
 }
-
-/** Entries of one hypercall. [linux v6.1 arch/powerpc/platforms/pseries/iommu.c tce_buildmulti_pSeriesLP] */
-const TCE_CALL_MAX = 512;
 
 const NOTHING: OperationPlan = {
   steps: [],

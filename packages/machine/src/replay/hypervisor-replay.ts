@@ -11,6 +11,8 @@ import {
 import { createGuestMemory } from '@pinhole/memory';
 import { isPciLiobn, SpaprIommu, SpaprPhb, SpaprVioDevice, type TceLookup } from '@pinhole/tce';
 
+import { log2, TCE_PAGE_SHIFT } from './tce-call.js';
+
 /** Host bridges that a machine can have. [qemu v7.2 include/hw/ppc/spapr.h SPAPR_MAX_PHBS] */
 const MAX_PHBS = 31;
 /** Where the model keeps the list of an indirect put; the log's list is not in the log. */
@@ -170,7 +172,7 @@ export class HypervisorReplay {
     const liobn = big(args, 'liobn');
     const stopped = big(args, 'ioba');
     const npages = big(args, 'npages');
-    const shift = BigInt(this.#iommu.findTable(liobn)?.pageShift ?? 12);
+    const shift = BigInt(this.#iommu.findTable(liobn)?.pageShift ?? TCE_PAGE_SHIFT);
     const start = args.ret === 0n ? BigInt.asUintN(64, stopped - (npages << shift)) : stopped;
     this.#hcall(event, line, H_STUFF_TCE, [liobn, start, big(args, 'tcevalue'), npages]);
   }
@@ -180,7 +182,7 @@ export class HypervisorReplay {
     const liobn = big(args, 'liobn');
     const last = big(args, 'iobaN');
     const list = BigInt(LIST_PAGE) + (big(args, 'tcelist') & 0xfffn);
-    const pageSize = 1n << BigInt(this.#iommu.findTable(liobn)?.pageShift ?? 12);
+    const pageSize = 1n << BigInt(this.#iommu.findTable(liobn)?.pageShift ?? TCE_PAGE_SHIFT);
     // One more than any list may have, so that the model refuses what is too long.
     const count = last > 511n ? 513 : Number(last) + 1;
     for (let i = 0; i < count; i += 1) {
@@ -345,7 +347,7 @@ function buidArgs(args: Args): number[] {
 
 // log2 of a power of two; of anything else, a shift that no window has.
 function shiftOf(size: bigint): number {
-  const shift = size.toString(2).length - 1;
+  const shift = log2(size);
   return size === 1n << BigInt(shift) ? shift : 255;
 }
 

@@ -6,7 +6,8 @@ import {
   kernelProfileForRelease,
 } from '@pinhole/guest';
 import type { ConsoleDigest } from './console-digest.js';
-import type { Boot, GuestFacts, RunFacts } from './run-scout.js';
+import type { GuestFacts } from './guest-scout.js';
+import type { Boot, RunFacts } from './run-scout.js';
 
 /** The second window of the boot that the guest's trace is of. */
 type DdwState = 'created' | 'lost' | 'not asked for' | 'unknown';

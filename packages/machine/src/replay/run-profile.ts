@@ -2,7 +2,7 @@
 import { BusAddresses } from './bus-addresses.js';
 import { DMA_MAPPING_ERROR, type GuestOperation } from './guest-operations.js';
 import type { ObservedCall, RunObserver } from './run-observer.js';
-import { isMapping, type LoggedCall } from './tce-call.js';
+import { isMapping, type LoggedCall, log2 } from './tce-call.js';
 import { type Mapped, type ProfiledWindow, WindowProfile } from './window-profile.js';
 
 /** A device's share; `device` is empty for what the guest's trace does not explain. */
@@ -88,7 +88,7 @@ export class RunProfile implements RunObserver {
       queue.vdev = String(args.vdev);
       queue.number = Number(args.n);
     } else if (name === 'spapr_iommu_ddw_create') {
-      const pageShift = Number(args.pg_size).toString(2).length - 1;
+      const pageShift = log2(args.pg_size as bigint);
       const size = Number((args.req_size as bigint) >> BigInt(pageShift));
       const [liobn, busOffset] = [Number(args.liobn), args.start as bigint];
       if (size < 1 || size > 2 ** 31) return;

@@ -1,6 +1,7 @@
 /** A recorded run, replayed: QEMU's log and the guest's trace against the model, joined. */
 import type { TraceEvent } from '@pinhole/base';
 import { isPciLiobn } from '@pinhole/tce';
+import { assumedWindow, liobnOf, routeFrom } from './device-route.js';
 import {
   type ExhaustionForecast,
   FORECAST_SAMPLE,
@@ -14,8 +15,8 @@ import { HypervisorReplay, type HypervisorReplayResult } from './hypervisor-repl
 import type { Inference } from './inference.js';
 import { RunNarrator } from './run-narrator.js';
 import type { RunObserver } from './run-observer.js';
-import { assumedWindow, type Boot, liobnOf, type RunFacts, routeFrom } from './run-scout.js';
-import { type LoggedCall, loggedCall } from './tce-call.js';
+import type { Boot, RunFacts } from './run-scout.js';
+import { type LoggedCall, log2, loggedCall, TCE_PAGE_SHIFT } from './tce-call.js';
 import { TceLedger } from './tce-ledger.js';
 
 /** Options of {@link RunReplay}. */
@@ -36,8 +37,6 @@ export interface RunReplayResult {
   readonly hypervisor: HypervisorReplayResult;
   readonly guest: GuestReplayResult | undefined;
 }
-
-const DEFAULT_PAGE_SHIFT = 12;
 
 /**
  * Takes the events of both files, each in its order; `wants` says of which it needs more. Keeps
@@ -136,13 +135,9 @@ export class RunReplay {
   qemuEvent(event: TraceEvent, line: number): void {
     this.#hypervisor.event(event, line);
     if (event.name === 'spapr_iommu_ddw_create') {
-      this.#pageShifts.set(Number(event.args.liobn), shiftOf(event.args.pg_size as bigint));
+      this.#pageShifts.set(Number(event.args.liobn), log2(event.args.pg_size as bigint));
     }
-    const call = loggedCall(
-      event,
-      line,
-      (liobn) => this.#pageShifts.get(liobn) ?? DEFAULT_PAGE_SHIFT,
-    );
+    const call = loggedCall(event, line, (liobn) => this.#pageShifts.get(liobn) ?? TCE_PAGE_SHIFT);
     if (call === undefined) {
       if (event.name === 'virtqueue_pop' && this.#calls >= this.#base) this.#requests += 1;
       if (this.#held.length === 0) this.#passed(event, line);
@@ -286,10 +281,6 @@ interface Held {
   readonly isCall: boolean;
 }
 
-function shiftOf(size: bigint): number {
-  return size.toString(2).length - 1;
-}
-
 // Where the default windows of host bridges are, as far as a kernel cleared them from end to end.
 function bridgeWindows(
   { hasPowerOn }: RunFacts,
@@ -300,7 +291,7 @@ function bridgeWindows(
   if (!hasPowerOn) return windows;
   for (const { liobn, busOffset, size } of boot?.windows ?? []) {
     if (!isPciLiobn(liobn) || (liobn & 0xff) !== 0) continue;
-    const bytes = size * 2 ** DEFAULT_PAGE_SHIFT;
+    const bytes = size * 2 ** TCE_PAGE_SHIFT;
     windows.set((liobn >>> 8) & 0xff, { address: busOffset, size: bytes });
   }
   return windows;
@@ -317,11 +308,11 @@ function windowsOf(
     const { kind, liobn } = routeFrom(maps, liobnOf(device));
     if (kind === 'direct') continue;
     const { busOffset, size } = assumedWindow(liobn);
-    const entries = dmaWindowSize === undefined ? size : dmaWindowSize / 2 ** DEFAULT_PAGE_SHIFT;
-    windows.set(liobn, { liobn, busOffset, size: entries, pageShift: DEFAULT_PAGE_SHIFT });
+    const entries = dmaWindowSize === undefined ? size : dmaWindowSize / 2 ** TCE_PAGE_SHIFT;
+    windows.set(liobn, { liobn, busOffset, size: entries, pageShift: TCE_PAGE_SHIFT });
   }
   for (const { liobn, busOffset, size } of boot?.windows ?? []) {
-    windows.set(liobn, { liobn, busOffset, size, pageShift: DEFAULT_PAGE_SHIFT });
+    windows.set(liobn, { liobn, busOffset, size, pageShift: TCE_PAGE_SHIFT });
   }
   return [...windows.values()];
 }

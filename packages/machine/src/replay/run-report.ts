@@ -1,13 +1,14 @@
 /** What a replay has to say, as one object: the JSON of `pinhole replay`. */
 import { hex } from '@pinhole/base';
 import type { ConsoleDigest } from './console-digest.js';
+import { liobnOf, routeFrom } from './device-route.js';
 import { type Finding, finding } from './findings.js';
 import { neverFits } from './forecast.js';
 import type { GuestReplayResult } from './guest-replay.js';
 import type { HypervisorReplayResult } from './hypervisor-replay.js';
 import type { Inference } from './inference.js';
 import type { RunReplay, WindowUse } from './run-replay.js';
-import { liobnOf, type RunFacts, routeFrom } from './run-scout.js';
+import type { RunFacts } from './run-scout.js';
 import type { TallyName } from './tce-ledger.js';
 
 const NEARLY_FULL = 0.9;

@@ -4,25 +4,19 @@
  */
 import type { TraceEvent } from '@pinhole/base';
 import { H_PUT_TCE_INDIRECT, H_STUFF_TCE } from '@pinhole/hcall';
-import { callsFor, type DeviceRoute, GuestModel } from './guest-model.js';
+import { type Candidate, type GuestFacts, GuestScout } from './guest-scout.js';
 import {
-  DMA_MAPPING_ERROR,
-  type GuestOperation,
-  GuestOperationReader,
-} from './guest-operations.js';
-import { callKey, type LoggedCall, loggedCall } from './tce-call.js';
+  callKey,
+  type LoggedCall,
+  log2,
+  loggedCall,
+  TCE_CALL_MAX,
+  TCE_PAGE_SHIFT,
+} from './tce-call.js';
 
-const DEFAULT_ENTRIES = 0x4_0000;
-/** Hypercalls of the guest's trace that are looked for in the log. */
-const KEYS = 64;
-/** Events of the guest's trace that are looked at. */
-const MAX_EVENTS = 40_000;
 const MAX_BOOTS = 4096;
 /** A window's clearing has at least this many hypercalls, or begins at bus address 0. */
 const MIN_CLEAR_CALLS = 16;
-const DEFAULT_PAGE_SHIFT = 12;
-/** Entries of one H_STUFF_TCE of Linux. [linux v6.1 arch/powerpc/platforms/pseries/iommu.c tce_freemulti_pSeriesLP] */
-const TCE_CALL_MAX = 512;
 
 const HYPERVISOR_EVENTS: readonly string[] = [
   ...['put', 'get', 'stuff', 'indirect'].flatMap((call) => [
@@ -35,7 +29,7 @@ const HYPERVISOR_EVENTS: readonly string[] = [
 ];
 
 /** A window that a kernel cleared: it began to use it there. */
-export interface ClearedWindow {
+interface ClearedWindow {
   readonly liobn: number;
   readonly busOffset: bigint;
   /** Entries. */
@@ -83,19 +77,6 @@ export interface Alignment {
   readonly boot: number;
 }
 
-/** What the guest's trace says about its kernel. */
-export interface GuestFacts {
-  readonly hasDmaEvents: boolean;
-  readonly hasCallEvents: boolean;
-  /** `dma_map_phys`: 7.0 or later. */
-  readonly hasMapPhys: boolean;
-  readonly cpus: number;
-  /** From a line in trace_marker such as `MARK INIT 6.12.107 base`. */
-  readonly release: string | undefined;
-  /** Maps at physical address + offset, by device; and those at other addresses. */
-  readonly devices: ReadonlyMap<string, { direct: Map<bigint, number>; other: number }>;
-}
-
 /** All that a first look gives. */
 export interface RunFacts {
   readonly guest: GuestFacts | undefined;
@@ -110,13 +91,6 @@ export interface RunFacts {
    * device accessed. They tell whether the files belong together where no hypercalls do.
    */
   readonly accesses: { readonly lookedFor: number; readonly found: number };
-}
-
-interface Candidate {
-  readonly pageSize: number;
-  readonly usePutIndirect: boolean;
-  readonly keys: string[];
-  best: { score: number; base: number; boot: number };
 }
 
 /**
@@ -163,7 +137,7 @@ export class RunScout {
     if (name === 'spapr_iommu_ddw_query') this.#boot.queries.push(line);
     else if (name === 'spapr_iommu_ddw_create') this.#create(args, line);
     else if (name === 'spapr_iommu_xlate') this.#access(args);
-    const call = loggedCall(event, line, (liobn) => this.#pageShifts.get(liobn) ?? 12);
+    const call = loggedCall(event, line, (liobn) => this.#pageShifts.get(liobn) ?? TCE_PAGE_SHIFT);
     if (call === undefined) return;
     this.#calls += 1;
     this.#clear(call);
@@ -214,7 +188,7 @@ export class RunScout {
     const liobn = Number(args.liobn);
     // An answer without a window has no LIOBN.
     if (liobn === 0) return;
-    const pageShift = (args.pg_size as bigint).toString(2).length - 1;
+    const pageShift = log2(args.pg_size as bigint);
     this.#pageShifts.set(liobn, pageShift);
     this.#boot.created.push({
       liobn,
@@ -231,7 +205,7 @@ export class RunScout {
     if (isZero && call.npages === 1) this.#mapped.delete(`${call.liobn} ${call.ioba}`);
     const known = this.#clearing.get(call.liobn);
     if (known !== undefined && isZero && known.next === call.ioba) {
-      known.next += BigInt(call.npages) << BigInt(DEFAULT_PAGE_SHIFT);
+      known.next += BigInt(call.npages) << BigInt(TCE_PAGE_SHIFT);
       known.size += call.npages;
       known.calls += 1;
       known.endCall = this.#calls;
@@ -250,7 +224,7 @@ export class RunScout {
     this.#clearing.set(call.liobn, {
       liobn: call.liobn,
       start: call.ioba,
-      next: call.ioba + (BigInt(call.npages) << BigInt(DEFAULT_PAGE_SHIFT)),
+      next: call.ioba + (BigInt(call.npages) << BigInt(TCE_PAGE_SHIFT)),
       size: call.npages,
       calls: 1,
       isStuffed: call.opcode === H_STUFF_TCE,
@@ -343,158 +317,4 @@ function neededOf(keys: readonly string[]): number {
 // A key that is only an opcode fits every hypercall of that kind.
 function isSame(key: string, logged: string): boolean {
   return key === logged || (!key.includes(' ') && logged.startsWith(`${key} `));
-}
-
-/** What the guest's trace tells. */
-class GuestScout {
-  readonly #devices = new Map<string, { direct: Map<bigint, number>; other: number }>();
-  readonly #cpus = new Set<number>();
-  #events: { event: TraceEvent; line: number }[] = [];
-  readonly #direct: bigint[] = [];
-  #seen = 0;
-  #hasDma = false;
-  #hasCalls = false;
-  #hasMapPhys = false;
-  #release: string | undefined;
-
-  get hasSeenEnough(): boolean {
-    return this.#seen >= MAX_EVENTS;
-  }
-
-  event(event: TraceEvent, line: number): void {
-    if (this.hasSeenEnough) return;
-    this.#seen += 1;
-    const { name, args } = event;
-    if (name === 'hcall_entry') this.#hasCalls = true;
-    else if (name.startsWith('dma_')) this.#hasDma = true;
-    if (name === 'dma_map_phys') this.#hasMapPhys = true;
-    if (name.startsWith('dma_map_')) this.#map(args);
-    if (name === 'tracing_mark_write') this.#release ??= releaseIn(String(args.message));
-    if (this.#cpus.size < 4096) this.#cpus.add(Number(args.cpu ?? 0));
-    if (this.#events.length < 16 * KEYS) this.#events.push({ event, line });
-  }
-
-  /** The first addresses at physical address + offset, without the offset. */
-  get directAddresses(): Set<bigint> {
-    return new Set(this.#direct);
-  }
-
-  facts(): GuestFacts | undefined {
-    if (this.#seen === 0) return undefined;
-    return {
-      hasDmaEvents: this.#hasDma,
-      hasCallEvents: this.#hasCalls,
-      hasMapPhys: this.#hasMapPhys,
-      cpus: this.#cpus.size,
-      release: this.#release,
-      devices: this.#devices,
-    };
-  }
-
-  /** The first hypercalls, for each way in which the kernel may make them. */
-  candidates(): Candidate[] {
-    const ways = [4096, 65_536].flatMap((pageSize) =>
-      [true, false].map((usePutIndirect) => ({ pageSize, usePutIndirect })),
-    );
-    return ways.map(({ pageSize, usePutIndirect }) => ({
-      pageSize,
-      usePutIndirect,
-      keys: this.#keys(pageSize, usePutIndirect),
-      best: { score: 0, base: 0, boot: -1 },
-    }));
-  }
-
-  #map({ device, dma_addr, phys_addr }: TraceEvent['args']): void {
-    if (typeof dma_addr !== 'bigint' || typeof phys_addr !== 'bigint') return;
-    if (dma_addr === DMA_MAPPING_ERROR) return;
-    const name = String(device);
-    let known = this.#devices.get(name);
-    if (known === undefined) {
-      if (this.#devices.size >= 4096) return;
-      known = { direct: new Map(), other: 0 };
-      this.#devices.set(name, known);
-    }
-    const offset = dma_addr - phys_addr;
-    // A second window begins above all memory; without an IOMMU there is no offset.
-    if (offset >= 2n ** 32n || offset === 0n) {
-      if (offset > 0n && this.#direct.length < KEYS) this.#direct.push(phys_addr);
-      if (known.direct.size < 16) known.direct.set(offset, (known.direct.get(offset) ?? 0) + 1);
-    } else known.other += 1;
-  }
-
-  #keys(pageSize: number, usePutIndirect: boolean): string[] {
-    const keys: string[] = [];
-    const operations: GuestOperation[] = [];
-    const reader = new GuestOperationReader({
-      hasDmaEvents: this.#hasDma,
-      callsFor: (kind, npages) => callsFor(kind === 'unmap' || usePutIndirect, npages),
-      onOperation: (operation) => operations.push(operation),
-    });
-    for (const { event, line } of this.#events) reader.event(event, line);
-    const liobns = new Set(operations.map(({ device }) => liobnOf(device)));
-    const model = new GuestModel({
-      pageSize,
-      windows: [...liobns].map((liobn) => ({
-        liobn,
-        busOffset: 0n,
-        pageShift: DEFAULT_PAGE_SHIFT,
-        size: 2 ** 20,
-      })),
-      routeOf: (device) => this.routeOf(device),
-      usePutIndirect,
-      useStuff: true,
-    });
-    for (const operation of operations) {
-      const { traced } = operation;
-      const calls = model.plan(operation).steps.filter((step) => step.kind === 'call');
-      const extra = Math.max(0, traced.length - calls.length);
-      for (const { opcode } of traced.slice(0, extra)) keys.push(`${opcode}`);
-      // A kernel that takes an unmap for a direct one makes no hypercall.
-      if (this.#hasCalls && traced.length === 0) continue;
-      for (const { call, opcode } of calls)
-        keys.push(call === undefined ? `${opcode}` : callKey(call));
-      if (keys.length >= KEYS) break;
-    }
-    return keys.slice(0, KEYS);
-  }
-
-  routeOf(device: string): DeviceRoute {
-    return routeFrom(this.#devices.get(device), liobnOf(device));
-  }
-}
-
-/** What the addresses of a device's maps say about its route. */
-export function routeFrom(
-  maps: { direct: ReadonlyMap<bigint, number>; other: number } | undefined,
-  liobn: number,
-): DeviceRoute {
-  let offset = 0n;
-  let count = 0;
-  for (const [candidate, times] of maps?.direct ?? []) {
-    if (times > count) [offset, count] = [candidate, times];
-  }
-  const isDirect = maps !== undefined && count > maps.other;
-  return { kind: isDirect ? 'direct' : 'window', offset, liobn, isNeverUnmapped: false };
-}
-
-/**
- * The LIOBN of the default window of a device, from its name: a PCI device's domain is its host
- * bridge's index, a VIO device's name its unit address. [qemu v7.2 include/hw/ppc/spapr.h
- * SPAPR_PCI_LIOBN] [linux v6.1 arch/powerpc/kernel/pci-common.c get_phb_number]
- */
-export function liobnOf(device: string): number {
-  const pci = /^([0-9a-f]{4,8}):[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/.exec(device);
-  if (pci !== null)
-    return (0x8000_0000 | ((Number.parseInt(pci[1] as string, 16) & 0xff) << 8)) >>> 0;
-  const vio = /^([0-9a-f]{1,8})$/.exec(device);
-  return vio === null ? 0x8000_0000 : Number.parseInt(vio[1] as string, 16);
-}
-
-/** A default window of which the log has not seen the beginning. */
-export function assumedWindow(liobn: number): Omit<ClearedWindow, 'line' | 'endCall'> {
-  return { liobn, busOffset: 0n, size: DEFAULT_ENTRIES, isStuffed: true };
-}
-
-function releaseIn(message: string): string | undefined {
-  return /\b(\d{1,2}\.\d{1,3}(?:\.\d{1,4})?(?:[-+.][\w.+~-]{1,64})?)\b/.exec(message)?.[1];
 }

@@ -10,6 +10,16 @@ import {
 } from '@pinhole/hcall';
 import { createGuestMemory, type GuestMemory } from '@pinhole/memory';
 
+/** log2 of the page size of a default window. */
+export const TCE_PAGE_SHIFT = 12;
+/** Entries of one hypercall of Linux. [linux v6.1 arch/powerpc/platforms/pseries/iommu.c tce_buildmulti_pSeriesLP, tce_freemulti_pSeriesLP] */
+export const TCE_CALL_MAX = 512;
+
+/** Of a power of two. */
+export function log2(size: bigint): number {
+  return size.toString(2).length - 1;
+}
+
 /** One TCE hypercall. */
 export interface TceCall {
   readonly opcode: number;

@@ -3,7 +3,7 @@ import { hex, type TraceEvent } from '@pinhole/base';
 import { DmaDirection } from '@pinhole/memory';
 import type { GuestOperation } from './guest-operations.js';
 import type { Entries } from './guest-replay.js';
-import { isMapping, type LoggedCall } from './tce-call.js';
+import { isMapping, type LoggedCall, log2, TCE_PAGE_SHIFT } from './tce-call.js';
 
 /** A line in each of the two files; undefined where one has none. */
 export interface Evidence {
@@ -161,7 +161,7 @@ export class TceLedger {
     else if (name === 'spapr_iommu_new_table') this.#reset(Number(args.liobn));
     else if (name === 'spapr_iommu_ddw_remove') this.#reset(Number(args.liobn));
     else if (name === 'spapr_iommu_ddw_create') {
-      const pageShift = (args.pg_size as bigint).toString(2).length - 1;
+      const pageShift = log2(args.pg_size as bigint);
       const busOffset = args.start as bigint;
       const window: Window = { busOffset, pageShift, entries: new Map(), peak: 0 };
       this.#windows.set(Number(args.liobn), window);
@@ -204,7 +204,7 @@ export class TceLedger {
     let window = this.#windows.get(liobn);
     if (window === undefined) {
       const busOffset = this.#busOffsets.get(liobn) ?? 0n;
-      window = { busOffset, pageShift: 12, entries: new Map(), peak: 0 };
+      window = { busOffset, pageShift: TCE_PAGE_SHIFT, entries: new Map(), peak: 0 };
       this.#windows.set(liobn, window);
     }
     return window;

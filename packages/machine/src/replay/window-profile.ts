@@ -1,6 +1,7 @@
 /** How a window was used: how full it was over time, and which entries when it was fullest. */
 import { IommuTable } from '@pinhole/guest';
-import { assumedWindow } from './run-scout.js';
+import { assumedWindow } from './device-route.js';
+import { TCE_PAGE_SHIFT } from './tce-call.js';
 
 /** A buffer's entries, or a part of them: what one hypercall mapped. */
 export interface Mapped<T> {
@@ -42,9 +43,9 @@ export function windowWithPools(window: {
   readonly size: number;
 }): ProfiledWindow {
   const { liobn, busOffset, size } = window;
-  const table = new IommuTable({ liobn, busOffset, size, pageShift: 12 });
+  const table = new IommuTable({ liobn, busOffset, size, pageShift: TCE_PAGE_SHIFT });
   const pools = table.pools.map(({ start, end }) => ({ start, end }));
-  return { liobn, busOffset, size, pageShift: 12, pools };
+  return { liobn, busOffset, size, pageShift: TCE_PAGE_SHIFT, pools };
 }
 
 const MAX_CELLS = 2048;
