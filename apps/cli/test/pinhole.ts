@@ -32,3 +32,12 @@ export function scratchFolder(): string {
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
+
+/** A small scenario, changed. */
+export const scenario = (change: (text: string) => string = (text) => text): string =>
+  change(`machine: { arch: pseries, memory: 2GiB, ddw: false }
+devices:
+  - { type: virtio-blk, iommuPlatform: true }
+workload:
+  - { read: { offset: 0, length: 16KiB, block: 4KiB } }
+`);
