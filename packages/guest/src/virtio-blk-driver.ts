@@ -1,14 +1,14 @@
 import { NO_TRACE, type Tracer } from '@pinhole/base';
 import type { DmaOps, GuestMemory } from '@pinhole/memory';
 import {
-  createSplitDriverQueue,
+  createDriverQueue,
+  type DriverQueue,
   decodeBlkConfig,
   encodeBlkHeader,
   featureBits,
   hasFeature,
   negotiateFeatures,
   type Segment,
-  type SplitDriverQueue,
   setDriverOk,
   VIRTIO_BLK_CONFIG_SIZE,
   VIRTIO_BLK_F_BLK_SIZE,
@@ -108,7 +108,7 @@ export function probeVirtioBlk(options: VirtioBlkDriverOptions): ProbeResult {
   if (!negotiated.ok) return { ok: false, message: negotiated.message };
   const { features } = negotiated;
   const dma = options.chooseDma(features);
-  const queue = createSplitDriverQueue<Request>({
+  const queue = createDriverQueue<Request>({
     memory: options.memory,
     dma,
     tables: {
@@ -148,7 +148,7 @@ export class VirtioBlkDriver {
   requests = 0;
   dataSegments = 0;
   readonly #options: VirtioBlkDriverOptions;
-  readonly #queue: SplitDriverQueue<Request>;
+  readonly #queue: DriverQueue<Request>;
   readonly #tracer: Tracer;
   readonly #header = new DataView(new ArrayBuffer(VIRTIO_BLK_HEADER_SIZE));
 
@@ -156,7 +156,7 @@ export class VirtioBlkDriver {
     options: VirtioBlkDriverOptions,
     features: bigint,
     dma: DmaOps,
-    queue: SplitDriverQueue<Request>,
+    queue: DriverQueue<Request>,
   ) {
     const { transport } = options;
     this.#options = options;

@@ -3,10 +3,10 @@ import type { DmaSpace, GuestMemory } from '@pinhole/memory';
 import {
   type BlkHeader,
   BOUNCED,
+  type DeviceQueue,
   decodeBlkHeader,
   encodeBlkConfig,
   featureBits,
-  type SplitDeviceQueue,
   VIRTIO_BLK_F_BLK_SIZE,
   VIRTIO_BLK_F_CONFIG_WCE,
   VIRTIO_BLK_F_DISCARD,
@@ -130,7 +130,7 @@ export class VirtioBlk {
   }
 
   /** [qemu v7.2 hw/block/virtio-blk.c virtio_blk_handle_vq] */
-  #handleOutput(queue: SplitDeviceQueue): void {
+  #handleOutput(queue: DeviceQueue): void {
     this.#onKick?.(this.space);
     const { tracer } = this.core;
     if (tracer.on) tracer.begin('device', 'blk_io', { vdev: this.core.id, n: 0 });
@@ -226,7 +226,7 @@ export class VirtioBlk {
   }
 
   /** [qemu v7.2 hw/block/virtio-blk.c virtio_blk_req_complete] */
-  #complete(queue: SplitDeviceQueue, element: VirtqueueElement, status: number): void {
+  #complete(queue: DeviceQueue, element: VirtqueueElement, status: number): void {
     const { tracer } = this.core;
     this.completed[status] = (this.completed[status] ?? 0) + 1;
     if (tracer.on) {

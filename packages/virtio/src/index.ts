@@ -1,5 +1,32 @@
-export type { AvailBytes } from './avail-bytes.js';
-export type { BlkConfig, BlkHeader } from './blk.js';
+export type { DeviceHooks, DeviceQueueModel, VirtioDeviceOptions } from './device/device-core.js';
+export { VirtioDeviceCore } from './device/device-core.js';
+export type { VirtioErrorCode } from './errors.js';
+export { VirtioError } from './errors.js';
+export { featureNames } from './feature-names.js';
+export {
+  featureBit,
+  featureBits,
+  hasFeature,
+  VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_ANY_LAYOUT,
+  VIRTIO_F_BAD_FEATURE,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_IOMMU_PLATFORM,
+  VIRTIO_F_NOTIF_CONFIG_DATA,
+  VIRTIO_F_NOTIFICATION_DATA,
+  VIRTIO_F_NOTIFY_ON_EMPTY,
+  VIRTIO_F_ORDER_PLATFORM,
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_RING_RESET,
+  VIRTIO_F_SR_IOV,
+  VIRTIO_F_VERSION_1,
+  VIRTIO_ID_BLOCK,
+  VIRTIO_ID_NET,
+  VIRTIO_ID_RNG,
+  VIRTIO_RING_F_EVENT_IDX,
+  VIRTIO_RING_F_INDIRECT_DESC,
+} from './features.js';
+export type { BlkConfig, BlkHeader } from './formats/blk.js';
 export {
   decodeBlkConfig,
   decodeBlkHeader,
@@ -35,49 +62,7 @@ export {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_SECURE_ERASE,
   VIRTIO_BLK_T_WRITE_ZEROES,
-} from './blk.js';
-export type { DeviceHooks, DeviceQueueOptions, VirtioDeviceOptions } from './device-core.js';
-export { VirtioDeviceCore } from './device-core.js';
-export { VirtqueueElement } from './device-element.js';
-export type { DmaMapper } from './dma-mapper.js';
-export { BOUNCED, createSpaceMapper } from './dma-mapper.js';
-export type { NegotiationFailure, NegotiationOptions, NegotiationResult } from './driver-init.js';
-export { negotiateFeatures, setDriverOk } from './driver-init.js';
-export type {
-  AddResult,
-  BadRing,
-  Segment,
-  SplitDriverQueueOptions,
-  TableAllocator,
-  UsedBuffer,
-} from './driver-types.js';
-export { ADD_ERRNO } from './driver-types.js';
-export type { VirtioErrorCode } from './errors.js';
-export { VirtioError } from './errors.js';
-export { featureNames } from './feature-names.js';
-export {
-  featureBit,
-  featureBits,
-  hasFeature,
-  VIRTIO_F_ACCESS_PLATFORM,
-  VIRTIO_F_ANY_LAYOUT,
-  VIRTIO_F_BAD_FEATURE,
-  VIRTIO_F_IN_ORDER,
-  VIRTIO_F_IOMMU_PLATFORM,
-  VIRTIO_F_NOTIF_CONFIG_DATA,
-  VIRTIO_F_NOTIFICATION_DATA,
-  VIRTIO_F_NOTIFY_ON_EMPTY,
-  VIRTIO_F_ORDER_PLATFORM,
-  VIRTIO_F_RING_PACKED,
-  VIRTIO_F_RING_RESET,
-  VIRTIO_F_SR_IOV,
-  VIRTIO_F_VERSION_1,
-  VIRTIO_ID_BLOCK,
-  VIRTIO_ID_NET,
-  VIRTIO_ID_RNG,
-  VIRTIO_RING_F_EVENT_IDX,
-  VIRTIO_RING_F_INDIRECT_DESC,
-} from './features.js';
+} from './formats/blk.js';
 export {
   VIRTQ_AVAIL_F_NO_INTERRUPT,
   VIRTQ_DESC_F_INDIRECT,
@@ -88,13 +73,28 @@ export {
   VIRTQ_USED_F_NO_NOTIFY,
   VIRTQUEUE_MAX_SIZE,
 } from './params.js';
-export type { MmioRegion, PciFunction, RegisterWidth } from './registers.js';
-export type { QueueOwner, SplitDeviceQueueOptions } from './split-device.js';
-export { SplitDeviceQueue } from './split-device.js';
-export type { SplitDriverQueue } from './split-driver.js';
-export { createSplitDriverQueue } from './split-driver.js';
-export type { SplitRingLayout } from './split-layout.js';
-export { splitRingLayout } from './split-layout.js';
+export type { AvailBytes } from './ring/avail-bytes.js';
+export { VirtqueueElement } from './ring/device-element.js';
+export type { DeviceQueue, DeviceQueueOptions, QueueOwner } from './ring/device-queue.js';
+export type { DmaMapper } from './ring/dma-mapper.js';
+export { BOUNCED, createSpaceMapper } from './ring/dma-mapper.js';
+export type { DriverQueue } from './ring/driver-queue.js';
+export { createDriverQueue } from './ring/driver-queue.js';
+export type {
+  AddResult,
+  BadRing,
+  DriverQueueOptions,
+  Segment,
+  TableAllocator,
+  UsedBuffer,
+} from './ring/driver-types.js';
+export { ADD_ERRNO } from './ring/driver-types.js';
+export { SplitDeviceQueue } from './ring/split-device.js';
+export type { SplitDriverQueue } from './ring/split-driver.js';
+export { createSplitDriverQueue } from './ring/split-driver.js';
+export type { SplitRingLayout } from './ring/split-layout.js';
+export { splitRingLayout } from './ring/split-layout.js';
+export { vringNeedEvent } from './ring/vring-need-event.js';
 export {
   VIRTIO_CONFIG_S_ACKNOWLEDGE,
   VIRTIO_CONFIG_S_DRIVER,
@@ -103,5 +103,11 @@ export {
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
 } from './status.js';
-export type { InterruptCause, QueueSetup, VirtioTransport } from './transport.js';
-export { vringNeedEvent } from './vring-need-event.js';
+export type {
+  NegotiationFailure,
+  NegotiationOptions,
+  NegotiationResult,
+} from './transport/driver-init.js';
+export { negotiateFeatures, setDriverOk } from './transport/driver-init.js';
+export type { MmioRegion, PciFunction, RegisterWidth } from './transport/registers.js';
+export type { InterruptCause, QueueSetup, VirtioTransport } from './transport/transport.js';

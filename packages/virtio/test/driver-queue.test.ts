@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 import {
   ADD_ERRNO,
   createSplitDriverQueue,
+  type DriverQueueOptions,
   type SplitDriverQueue,
-  type SplitDriverQueueOptions,
   splitRingLayout,
 } from '../src/index.js';
 import { BUFFERS, createPair, segments } from './support/pair.js';
@@ -16,9 +16,7 @@ interface Alone {
   readonly heap: TestHeap;
   readonly tables: TestHeap;
   readonly kicks: { count: number };
-  readonly create: (
-    options?: Partial<SplitDriverQueueOptions>,
-  ) => SplitDriverQueue<string> | undefined;
+  readonly create: (options?: Partial<DriverQueueOptions>) => SplitDriverQueue<string> | undefined;
 }
 
 function alone(heapSize: number = 2 ** 20, tables: TestHeap = new TestHeap(0x20_0000)): Alone {
@@ -41,7 +39,7 @@ function alone(heapSize: number = 2 ** 20, tables: TestHeap = new TestHeap(0x20_
     notify,
   };
   const create = (
-    options: Partial<SplitDriverQueueOptions> = {},
+    options: Partial<DriverQueueOptions> = {},
   ): SplitDriverQueue<string> | undefined =>
     createSplitDriverQueue<string>({ ...base, ...options });
   return { dma, iommu, heap, tables, kicks, create };
@@ -131,7 +129,7 @@ describe('add', () => {
   test('takes no table for one segment, without the feature, or when there is no memory for it', () => {
     const noTables = new TestHeap(0x20_0000, 0x20_0000);
     const { create, dma } = alone();
-    const add = (options: Partial<SplitDriverQueueOptions>, lengths: number[]): number => {
+    const add = (options: Partial<DriverQueueOptions>, lengths: number[]): number => {
       const queue = create(options)!;
       dma.log.length = 0;
       expect(queue.add(segments(BUFFERS, lengths), [], 'x')).toBe('ok');

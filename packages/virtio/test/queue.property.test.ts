@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { Segment, SplitDeviceQueue, VirtqueueElement } from '../src/index.js';
+import type { DeviceQueue, Segment, VirtqueueElement } from '../src/index.js';
 import { BUFFERS, createPair, type Pair } from './support/pair.js';
 
 /** What a queue is, said simply: buffers go there in order, and come back in any order. */
@@ -166,7 +166,7 @@ test('no notification is lost', () => {
         let done = 0;
         let sent = 0;
         const finished: VirtqueueElement[] = [];
-        const finish = (queue: SplitDeviceQueue): void => {
+        const finish = (queue: DeviceQueue): void => {
           for (const element of finished.splice(0)) {
             queue.push(element, 0);
             pair.core.notifyDriver(0);

@@ -4,10 +4,10 @@ import { createGuestMemory, DmaDirection, type DmaOps, type SparseMemory } from 
 import { describe, expect, test } from 'vitest';
 import {
   createSplitDriverQueue,
+  type DeviceQueue,
   featureBit,
   negotiateFeatures,
   type Segment,
-  type SplitDeviceQueue,
   setDriverOk,
   VIRTIO_ID_BLOCK,
   VIRTIO_RING_F_INDIRECT_DESC,
@@ -74,7 +74,7 @@ class RecordedDma implements DmaOps {
 const RING = 0x3e5_4000;
 
 /** A block device that reads zeroes, and completes after it has looked at the whole queue. */
-function handleReads(queue: SplitDeviceQueue, memory: SparseMemory): VirtqueueElement[] {
+function handleReads(queue: DeviceQueue, memory: SparseMemory): VirtqueueElement[] {
   const requests: VirtqueueElement[] = [];
   do {
     queue.setNotification(false);

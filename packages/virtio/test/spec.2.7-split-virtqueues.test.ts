@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import {
-  type SplitDeviceQueue,
+  type DeviceQueue,
   splitRingLayout,
   VIRTQ_AVAIL_F_NO_INTERRUPT,
   VIRTQ_DESC_F_INDIRECT,
@@ -270,7 +270,7 @@ describe('VIRTIO v1.2 §2.7.10 "Available Buffer Notification Suppression"', () 
   test('§2.7.10.2: "The device MUST handle spurious notifications from the driver."', () => {
     const popped: unknown[] = [];
     const pair = createPair({
-      handleOutput: (queue: SplitDeviceQueue) => popped.push(queue.pop()),
+      handleOutput: (queue: DeviceQueue) => popped.push(queue.pop()),
     });
     pair.core.notifyQueue(0);
     expect(popped).toEqual([undefined]);

@@ -7,9 +7,9 @@ import {
 } from '@pinhole/memory';
 import {
   createSplitDriverQueue,
+  type DeviceQueue,
   featureBits,
   negotiateFeatures,
-  type SplitDeviceQueue,
   type SplitDriverQueue,
   setDriverOk,
   VIRTIO_F_VERSION_1,
@@ -26,7 +26,7 @@ export interface PairOptions {
   readonly hasEventIdx?: boolean;
   readonly isBehindIommu?: boolean;
   readonly usesEventFds?: boolean;
-  readonly handleOutput?: (queue: SplitDeviceQueue) => void;
+  readonly handleOutput?: (queue: DeviceQueue) => void;
   readonly sink?: TraceSink;
 }
 
@@ -39,7 +39,7 @@ export interface Pair {
   readonly iommu: TestIommu;
   readonly dma: IommuDma;
   readonly core: VirtioDeviceCore;
-  readonly device: SplitDeviceQueue;
+  readonly device: DeviceQueue;
   readonly driver: SplitDriverQueue<number>;
   /** Interrupts so far. */
   readonly interrupts: { queue: number; config: number };

@@ -1,12 +1,12 @@
 import { u16 } from '@pinhole/base';
-import type { DeviceRings } from './device-rings.js';
 import {
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_SIZE,
   VIRTQUEUE_MAX_SIZE,
-} from './params.js';
+} from '../params.js';
+import type { DeviceRings } from './device-rings.js';
 import type { Descriptor, RegionCache } from './region-cache.js';
 import { availEntryOffset } from './split-layout.js';
 

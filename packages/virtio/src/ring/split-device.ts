@@ -1,47 +1,21 @@
 import { type Tracer, u16 } from '@pinhole/base';
-import type { DmaSpace, GuestMemory } from '@pinhole/memory';
-import { type AvailBytes, measureAvailBytes } from './avail-bytes.js';
-import { DescriptorChain } from './descriptor-chain.js';
-import { ElementPool, type VirtqueueElement } from './device-element.js';
-import { DeviceRings } from './device-rings.js';
-import { createSpaceMapper, type DmaMapper } from './dma-mapper.js';
-import { hasFeature, VIRTIO_F_NOTIFY_ON_EMPTY, VIRTIO_RING_F_EVENT_IDX } from './features.js';
+import { hasFeature, VIRTIO_F_NOTIFY_ON_EMPTY, VIRTIO_RING_F_EVENT_IDX } from '../features.js';
 import {
   QEMU_ELEMENT_SIZE,
   VIRTQ_AVAIL_F_NO_INTERRUPT,
   VIRTQ_USED_F_NO_NOTIFY,
   VIRTQUEUE_MAX_SIZE,
-} from './params.js';
+} from '../params.js';
+import type { QueueSetup } from '../transport/transport.js';
+import { type AvailBytes, measureAvailBytes } from './avail-bytes.js';
+import { DescriptorChain } from './descriptor-chain.js';
+import { ElementPool, type VirtqueueElement } from './device-element.js';
+import type { DeviceQueue, DeviceQueueOptions, QueueOwner } from './device-queue.js';
+import { DeviceRings } from './device-rings.js';
+import { createSpaceMapper } from './dma-mapper.js';
 import { RegionCache } from './region-cache.js';
 import { availEntryOffset, RING_FLAGS, RING_IDX, usedEntryOffset } from './split-layout.js';
-import type { QueueSetup } from './transport.js';
 import { vringNeedEvent } from './vring-need-event.js';
-
-/** What a queue needs of the device that it belongs to. */
-export interface QueueOwner {
-  /** True from `fail` to the next reset: the device leaves its queues alone. */
-  readonly isBroken: boolean;
-  readonly tracer: Tracer;
-  /** The guest broke a rule that the device cannot live with. */
-  fail(message: string): void;
-}
-
-/** See the constructor of `SplitDeviceQueue`. */
-export interface SplitDeviceQueueOptions {
-  readonly owner: QueueOwner;
-  /** Names the queue in traces, such as `vd0q0`. */
-  readonly id: string;
-  /** The most entries; what the size is until the driver chooses. */
-  readonly maxSize: number;
-  /** Guest memory, as the hypervisor sees it. */
-  readonly memory: GuestMemory;
-  /** The device's view of memory: of the rings, and of the buffers unless there is a `mapper`. */
-  readonly space: DmaSpace;
-  /** How buffers are reached; by default through `space`, without a bounce buffer. */
-  readonly mapper?: DmaMapper;
-  /** What traces give as the size of an element. */
-  readonly elementSize?: number;
-}
 
 /**
  * The device's half of a split virtqueue, access for access as QEMU does it: behind an IOMMU each
@@ -51,7 +25,7 @@ export interface SplitDeviceQueueOptions {
  * Nothing in guest memory can make it throw or go round for ever: a chain ends after as many
  * descriptors as its table holds, or 1024 segments.
  */
-export class SplitDeviceQueue {
+export class SplitDeviceQueue implements DeviceQueue {
   readonly id: string;
   readonly maxSize: number;
   readonly #owner: QueueOwner;
@@ -78,7 +52,7 @@ export class SplitDeviceQueue {
   #isNotificationOn = true;
   #inUse = 0;
 
-  constructor(options: SplitDeviceQueueOptions) {
+  constructor(options: DeviceQueueOptions) {
     const { memory, space } = options;
     this.id = options.id;
     this.maxSize = options.maxSize;

@@ -1,13 +1,13 @@
 import type { Translation } from '@pinhole/memory';
-import type { VirtqueueElement } from './device-element.js';
-import type { DmaMapper } from './dma-mapper.js';
 import {
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_SIZE,
   VIRTQUEUE_MAX_SIZE,
-} from './params.js';
+} from '../params.js';
+import type { VirtqueueElement } from './device-element.js';
+import type { DmaMapper } from './dma-mapper.js';
 import type { Descriptor, RegionCache } from './region-cache.js';
 
 /**

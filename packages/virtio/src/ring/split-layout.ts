@@ -1,5 +1,5 @@
-import { VirtioError } from './errors.js';
-import { VIRTQ_DESC_SIZE, VIRTQ_USED_ELEM_SIZE, VIRTQUEUE_SPEC_MAX_SIZE } from './params.js';
+import { VirtioError } from '../errors.js';
+import { VIRTQ_DESC_SIZE, VIRTQ_USED_ELEM_SIZE, VIRTQUEUE_SPEC_MAX_SIZE } from '../params.js';
 
 /** Offsets within the available and within the used ring. [VIRTIO v1.2 §2.7.6, §2.7.8] */
 export const RING_FLAGS = 0;

@@ -1,11 +1,11 @@
-import { hasFeature, VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1 } from './features.js';
+import { hasFeature, VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1 } from '../features.js';
 import {
   VIRTIO_CONFIG_S_ACKNOWLEDGE,
   VIRTIO_CONFIG_S_DRIVER,
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FAILED,
   VIRTIO_CONFIG_S_FEATURES_OK,
-} from './status.js';
+} from '../status.js';
 import type { VirtioTransport } from './transport.js';
 
 /** What the driver brings to the negotiation. */

@@ -1,6 +1,6 @@
 import type { Gpa, HiLo } from '@pinhole/base';
 import type { GuestMemory } from '@pinhole/memory';
-import { VIRTQ_DESC_SIZE } from './params.js';
+import { VIRTQ_DESC_SIZE } from '../params.js';
 
 const WORDS = 4;
 

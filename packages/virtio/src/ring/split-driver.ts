@@ -1,14 +1,6 @@
 import { type Gpa, type HiLo, joinU64, NO_TRACE, type Tracer, u16 } from '@pinhole/base';
 import { DmaDirection, type DmaOps, type GuestMemory } from '@pinhole/memory';
-import { DriverDescriptors } from './driver-descriptors.js';
-import type {
-  AddResult,
-  BadRing,
-  Segment,
-  SplitDriverQueueOptions,
-  UsedBuffer,
-} from './driver-types.js';
-import { VirtioError } from './errors.js';
+import { VirtioError } from '../errors.js';
 import {
   VIRTQ_AVAIL_F_NO_INTERRUPT,
   VIRTQ_DESC_F_INDIRECT,
@@ -16,7 +8,17 @@ import {
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_SIZE,
   VIRTQ_USED_F_NO_NOTIFY,
-} from './params.js';
+} from '../params.js';
+import type { QueueSetup } from '../transport/transport.js';
+import { DriverDescriptors } from './driver-descriptors.js';
+import type { DriverQueue } from './driver-queue.js';
+import type {
+  AddResult,
+  BadRing,
+  DriverQueueOptions,
+  Segment,
+  UsedBuffer,
+} from './driver-types.js';
 import {
   availEntryOffset,
   checkQueueSize,
@@ -26,7 +28,6 @@ import {
   splitRingLayout,
   usedEntryOffset,
 } from './split-layout.js';
-import type { QueueSetup } from './transport.js';
 import { vringNeedEvent } from './vring-need-event.js';
 
 /**
@@ -35,7 +36,7 @@ import { vringNeedEvent } from './vring-need-event.js';
  * @throws VirtioError `E_QUEUE_SIZE`
  */
 export function createSplitDriverQueue<T>(
-  options: SplitDriverQueueOptions,
+  options: DriverQueueOptions,
 ): SplitDriverQueue<T> | undefined {
   checkQueueSize(options.size);
   const { dma, layoutAlign, pageSize = 4096, mayReduceSize = true } = options;
@@ -57,13 +58,13 @@ export function createSplitDriverQueue<T>(
  * addresses to unmap, the free list) is in its own memory, not in the ring. From the ring come only
  * an index and a length. Unlike Linux the end of a chain, too, is known without the ring.
  */
-export class SplitDriverQueue<T> {
+export class SplitDriverQueue<T> implements DriverQueue<T> {
   readonly id: string;
   readonly size: number;
   readonly layout: SplitRingLayout;
   /** Where the ring lies in guest memory. */
   readonly ringGpa: Gpa;
-  readonly #options: SplitDriverQueueOptions;
+  readonly #options: DriverQueueOptions;
   readonly #memory: GuestMemory;
   readonly #dma: DmaOps;
   readonly #tracer: Tracer;
@@ -85,12 +86,7 @@ export class SplitDriverQueue<T> {
   #isFreed = false;
 
   /** Use `createSplitDriverQueue`. */
-  constructor(
-    options: SplitDriverQueueOptions,
-    layout: SplitRingLayout,
-    ringGpa: Gpa,
-    address: HiLo,
-  ) {
+  constructor(options: DriverQueueOptions, layout: SplitRingLayout, ringGpa: Gpa, address: HiLo) {
     this.id = options.id ?? 'vq0';
     this.size = layout.size;
     this.layout = layout;

@@ -46,8 +46,8 @@ export interface BadRing {
   readonly message: string;
 }
 
-/** See `createSplitDriverQueue`. */
-export interface SplitDriverQueueOptions {
+/** See `createDriverQueue`. */
+export interface DriverQueueOptions {
   /** Names the queue in traces. */
   readonly id?: string;
   /** Guest memory, as the guest sees it. */

@@ -1,8 +1,8 @@
 import { hi32, lo32 } from '@pinhole/base';
 import type { DmaSpace, GuestMemory } from '@pinhole/memory';
+import type { QueueSetup } from '../transport/transport.js';
 import { RegionCache } from './region-cache.js';
 import { availRingSize, descTableSize, usedRingSize } from './split-layout.js';
-import type { QueueSetup } from './transport.js';
 
 /**
  * The three parts of a split virtqueue as the device reaches them. Before `open`, and after it

@@ -1,27 +1,28 @@
 import { NO_TRACE, NotModelled, type Tracer } from '@pinhole/base';
 import type { DmaSpace, GuestMemory } from '@pinhole/memory';
-import type { DmaMapper } from './dma-mapper.js';
-import { VirtioError } from './errors.js';
+import { VirtioError } from '../errors.js';
 import {
   hasFeature,
   VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
-} from './features.js';
-import { SplitDeviceQueue } from './split-device.js';
+} from '../features.js';
+import type { DeviceQueue } from '../ring/device-queue.js';
+import { createDeviceQueue } from '../ring/device-queue.js';
+import type { DmaMapper } from '../ring/dma-mapper.js';
 import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
-} from './status.js';
-import type { InterruptCause, QueueSetup, VirtioTransport } from './transport.js';
+} from '../status.js';
+import type { InterruptCause, QueueSetup, VirtioTransport } from '../transport/transport.js';
 
 /** One queue of a device model. */
-export interface DeviceQueueOptions {
+export interface DeviceQueueModel {
   /** The most entries that the driver may choose. */
   readonly maxSize: number;
   /** The driver kicked: pop, work, push. */
-  readonly handleOutput: (queue: SplitDeviceQueue) => void;
+  readonly handleOutput: (queue: DeviceQueue) => void;
 }
 
 /** Where a device model takes part in the life of the device. */
@@ -52,7 +53,7 @@ export interface VirtioDeviceOptions {
   readonly space: DmaSpace;
   /** How buffers are reached; by default through `space`. */
   readonly mapper?: DmaMapper;
-  readonly queues: readonly DeviceQueueOptions[];
+  readonly queues: readonly DeviceQueueModel[];
   /** What traces give as the size of a request. */
   readonly elementSize?: number;
   /**
@@ -73,9 +74,10 @@ export interface VirtioDeviceOptions {
  */
 export class VirtioDeviceCore implements VirtioTransport {
   readonly deviceId: number;
+  readonly isLegacy = false;
   readonly id: string;
   readonly tracer: Tracer;
-  readonly queues: readonly SplitDeviceQueue[];
+  readonly queues: readonly DeviceQueue[];
   /** The messages of `fail`, oldest first. */
   readonly errors: string[] = [];
   readonly #options: VirtioDeviceOptions;
@@ -107,7 +109,7 @@ export class VirtioDeviceCore implements VirtioTransport {
         ...(mapper === undefined ? {} : { mapper }),
         ...(elementSize === undefined ? {} : { elementSize }),
       };
-      return new SplitDeviceQueue({ ...queue, ...extras });
+      return createDeviceQueue(false, { ...queue, ...extras });
     });
   }
 
@@ -176,6 +178,21 @@ export class VirtioDeviceCore implements VirtioTransport {
     const end = offset + into.length;
     if (offset >= 0 && end <= this.#config.length) into.set(this.#config.subarray(offset, end));
     else into.fill(0xff);
+  }
+
+  writeConfig(_offset: number, _from: Uint8Array): void {}
+
+  configGeneration(): number {
+    return 0;
+  }
+
+  resetQueue(index: number): boolean {
+    this.queues[index]?.reset();
+    return true;
+  }
+
+  pollInterrupt(): boolean {
+    return false;
   }
 
   onInterrupt(handler: (cause: InterruptCause, index?: number) => void): void {
