@@ -103,11 +103,15 @@ export {
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
 } from './status.js';
+export { readConfigFields } from './transport/config-fields.js';
 export type {
   NegotiationFailure,
   NegotiationOptions,
   NegotiationResult,
 } from './transport/driver-init.js';
 export { negotiateFeatures, setDriverOk } from './transport/driver-init.js';
+export type { MsiMessage, PciInterrupts } from './transport/pci-interrupts.js';
+export type { PciTransportOptions, PciTransportResult } from './transport/pci-modern-driver.js';
+export { createPciModernTransport } from './transport/pci-modern-driver.js';
 export type { MmioRegion, PciFunction, RegisterWidth } from './transport/registers.js';
 export type { InterruptCause, QueueSetup, VirtioTransport } from './transport/transport.js';
