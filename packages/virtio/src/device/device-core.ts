@@ -33,6 +33,13 @@ export interface DeviceHooks {
   readonly setFeatures?: (accepted: bigint) => void;
   /** The driver writes a new status, which takes effect after. */
   readonly setStatus?: (status: number) => void;
+  /**
+   * The driver wrote to the configuration space: `config` is what it would be now, a copy. The model
+   * takes over what may be written. [qemu v7.2 hw/virtio/virtio.c virtio_config_modern_writeb]
+   */
+  readonly setConfig?: (config: Uint8Array) => void;
+  /** One queue is reset: drop its requests. */
+  readonly resetQueue?: (index: number) => void;
   /** The device is reset: drop all requests. */
   readonly reset?: () => void;
 }
@@ -180,13 +187,20 @@ export class VirtioDeviceCore implements VirtioTransport {
     else into.fill(0xff);
   }
 
-  writeConfig(_offset: number, _from: Uint8Array): void {}
+  /** A write that reaches beyond the end is lost. */
+  writeConfig(offset: number, from: Uint8Array): void {
+    if (offset < 0 || offset + from.length > this.#config.length) return;
+    const config = this.#config.slice();
+    config.set(from, offset);
+    this.#hooks.setConfig?.(config);
+  }
 
   configGeneration(): number {
     return 0;
   }
 
   resetQueue(index: number): boolean {
+    if (this.queues[index] !== undefined) this.#hooks.resetQueue?.(index);
     this.queues[index]?.reset();
     return true;
   }
