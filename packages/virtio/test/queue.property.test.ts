@@ -122,7 +122,7 @@ function check(pair: Pair, hasIndirect: boolean, steps: readonly Step[]): void {
 }
 
 describe('driver and device agree with a naive queue', () => {
-  test('from the start', () => {
+  test('from the start [driver-2.7.4.2-1, device-2.7.4.1-1]', () => {
     fc.assert(
       fc.property(shape, fc.array(step, { maxLength: 80 }), (options, steps) => {
         check(createPair(options), options.hasIndirect, steps);

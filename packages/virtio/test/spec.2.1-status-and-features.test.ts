@@ -47,7 +47,7 @@ const statuses = (events: readonly TraceEvent[]): unknown[] =>
   events.filter(({ name }) => name === 'virtio_set_status').map(({ args }) => args.val);
 
 describe('VIRTIO v1.2 §2.1 "Device Status Field"', () => {
-  test('§2.1: "The device status field starts out as 0, and is reinitialized to 0 by the device during reset."', () => {
+  test('§2.1: "The device status field starts out as 0, and is reinitialized to 0 by the device during reset." [device-2.4.1-1]', () => {
     const core = device(MODERN);
     expect(core.readStatus()).toBe(0);
     core.writeStatus(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
@@ -56,7 +56,7 @@ describe('VIRTIO v1.2 §2.1 "Device Status Field"', () => {
     expect(core.readStatus()).toBe(0);
   });
 
-  test('§2.1.2: "The device SHOULD set DEVICE_NEEDS_RESET when it enters an error state that a reset is needed. If DRIVER_OK is set, after it sets DEVICE_NEEDS_RESET, the device MUST send a device configuration change notification to the driver."', () => {
+  test('§2.1.2: "The device SHOULD set DEVICE_NEEDS_RESET when it enters an error state that a reset is needed. If DRIVER_OK is set, after it sets DEVICE_NEEDS_RESET, the device MUST send a device configuration change notification to the driver." [device-2.1.2-2, device-2.1.2-3]', () => {
     const pair = createPair();
     pair.core.fail('the driver did what it must not');
     expect(pair.core.readStatus() & VIRTIO_CONFIG_S_NEEDS_RESET).toBe(VIRTIO_CONFIG_S_NEEDS_RESET);
@@ -103,7 +103,7 @@ describe('VIRTIO v1.2 §2.2 "Feature Bits"', () => {
     expect(core.features).toBe(MODERN);
   });
 
-  test('§2.2.2: "otherwise it MUST fail to set the FEATURES_OK device status bit when the driver writes it": ACCESS_PLATFORM offered and not accepted', () => {
+  test('§2.2.2: "otherwise it MUST fail to set the FEATURES_OK device status bit when the driver writes it": ACCESS_PLATFORM offered and not accepted [device-2.2.2-2]', () => {
     const core = device(PLATFORM);
     core.writeStatus(3);
     core.writeDriverFeatures(MODERN);
@@ -111,7 +111,7 @@ describe('VIRTIO v1.2 §2.2 "Feature Bits"', () => {
     expect(core.readStatus()).toBe(3);
   });
 
-  test('§2.2.2: a device model can refuse a combination', () => {
+  test('§2.2.2: a device model can refuse a combination [driver-3.1.1-4]', () => {
     const core = device(MODERN, { validateFeatures: () => false });
     expect(negotiateFeatures(core, { supported: MODERN })).toEqual({
       ok: false,
@@ -137,7 +137,7 @@ describe('VIRTIO v1.2 §2.2 "Feature Bits"', () => {
 });
 
 describe('VIRTIO v1.2 §2.4 "Device Reset"', () => {
-  test('§2.4.1: "A device MUST NOT send notifications or interact with the queues after indicating completion of the reset"', () => {
+  test('§2.4.1: "A device MUST NOT send notifications or interact with the queues after indicating completion of the reset" [device-2.4.1-2]', () => {
     let kicks = 0;
     const pair = createPair({
       handleOutput: () => {
@@ -170,7 +170,7 @@ describe('VIRTIO v1.2 §2.4 "Device Reset"', () => {
 });
 
 describe('VIRTIO v1.2 §2.5 "Device Configuration Space"', () => {
-  test('§2.5.2: "The device MUST allow reading of any device-specific configuration field before FEATURES_OK is set by the driver."', () => {
+  test('§2.5.2: "The device MUST allow reading of any device-specific configuration field before FEATURES_OK is set by the driver." [device-2.5.2-1]', () => {
     const into = new Uint8Array(4);
     device(MODERN).readConfig(4, into);
     expect([...into]).toEqual([5, 6, 7, 8]);
@@ -184,7 +184,7 @@ describe('VIRTIO v1.2 §2.5 "Device Configuration Space"', () => {
 });
 
 describe('VIRTIO v1.2 §3.1.1 "Driver Requirements: Device Initialization"', () => {
-  test('"The driver MUST follow this sequence to initialize a device"', () => {
+  test('"The driver MUST follow this sequence to initialize a device" [driver-2.1.1-1, driver-2.1.1-2, driver-3.1.1-1, driver-6.1-1]', () => {
     const events: TraceEvent[] = [];
     const heard: (bigint | number)[] = [];
     const core = device(

@@ -55,7 +55,7 @@ describe('VIRTIO v1.2 §2.7 "Split Virtqueues"', () => {
     }
   });
 
-  test('§2.7.1: "The driver MUST ensure that the physical address of the first byte of each virtqueue part is a multiple of the specified alignment value"', () => {
+  test('§2.7.1: "The driver MUST ensure that the physical address of the first byte of each virtqueue part is a multiple of the specified alignment value" [driver-2.7.1-1]', () => {
     for (let size = 1; size <= 1024; size *= 2) {
       const { setup } = createPair({ size }).driver;
       expect([setup.desc % 16n, setup.avail % 2n, setup.used % 4n]).toEqual([0n, 0n, 0n]);
@@ -64,7 +64,7 @@ describe('VIRTIO v1.2 §2.7 "Split Virtqueues"', () => {
 });
 
 describe('VIRTIO v1.2 §2.7.5 "The Virtqueue Descriptor Table"', () => {
-  test('§2.7.5.1: "A device MUST NOT write to any descriptor table entry."', () => {
+  test('§2.7.5.1: "A device MUST NOT write to any descriptor table entry." [device-2.7.5.1-2]', () => {
     const pair = createPair();
     expect(pair.driver.add(segments(BUFFERS, [16]), segments(BUFFERS * 2, [512]), 1)).toBe('ok');
     const before = new Uint8Array(16 * 8);
@@ -75,7 +75,7 @@ describe('VIRTIO v1.2 §2.7.5 "The Virtqueue Descriptor Table"', () => {
     expect(after).toEqual(before);
   });
 
-  test('§2.7.5.3.1: "The driver MUST NOT set the VIRTQ_DESC_F_INDIRECT flag unless the VIRTIO_F_INDIRECT_DESC feature was negotiated."', () => {
+  test('§2.7.5.3.1: "The driver MUST NOT set the VIRTQ_DESC_F_INDIRECT flag unless the VIRTIO_F_INDIRECT_DESC feature was negotiated." [driver-2.7.5.3.1-1]', () => {
     const pair = createPair({ hasIndirect: false });
     roundTrip(pair, [16, 512], [1]);
     expect([0, 1, 2].map((i) => descriptor(pair, i).flags)).toEqual([
@@ -85,7 +85,7 @@ describe('VIRTIO v1.2 §2.7.5 "The Virtqueue Descriptor Table"', () => {
     ]);
   });
 
-  test('§2.7.5.3.1: "A driver MUST NOT set both VIRTQ_DESC_F_INDIRECT and VIRTQ_DESC_F_NEXT in flags."', () => {
+  test('§2.7.5.3.1: "A driver MUST NOT set both VIRTQ_DESC_F_INDIRECT and VIRTQ_DESC_F_NEXT in flags." [driver-2.7.5.3.1-4]', () => {
     const pair = createPair();
     roundTrip(pair, [16, 512], [1]);
     expect(descriptor(pair, 0)).toMatchObject({ flags: VIRTQ_DESC_F_INDIRECT, len: 48 });
@@ -103,7 +103,7 @@ describe('VIRTIO v1.2 §2.7.5 "The Virtqueue Descriptor Table"', () => {
     expect(pair.device.pop()).toMatchObject({ outNum: 5 });
   });
 
-  test('§2.7.5.3.2: "The device MUST ignore the write-only flag in the descriptor that refers to an indirect table."', () => {
+  test('§2.7.5.3.2: "The device MUST ignore the write-only flag in the descriptor that refers to an indirect table." [device-2.7.5.3.2-1]', () => {
     const pair = createPair();
     pair.driver.add(segments(BUFFERS, [16]), segments(BUFFERS * 2, [512]), 1);
     pair.memory.writeU16Le(pair.driver.ringGpa + 12, VIRTQ_DESC_F_INDIRECT | VIRTQ_DESC_F_WRITE);
@@ -129,7 +129,7 @@ describe('VIRTIO v1.2 §2.7.6 "The Virtqueue Available Ring"', () => {
     expect(availAt(pair, 2)).toBe(5);
   });
 
-  test('§2.7.13.3: "idx always increments, and wraps naturally at 65536"', () => {
+  test('§2.7.13.3: "idx always increments, and wraps naturally at 65536" [driver-2.7.6.1-1]', () => {
     const pair = createPair({ size: 4 });
     const buffer = segments(BUFFERS, [16]);
     for (let i = 0; i < 65_540; i += 1) {
@@ -144,7 +144,7 @@ describe('VIRTIO v1.2 §2.7.6 "The Virtqueue Available Ring"', () => {
 });
 
 describe('VIRTIO v1.2 §2.7.7 "Used Buffer Notification Suppression"', () => {
-  test('§2.7.7.1, without EVENT_IDX: "The driver MUST set flags to 0 or 1."', () => {
+  test('§2.7.7.1, without EVENT_IDX: "The driver MUST set flags to 0 or 1." [driver-2.7.7.1-1]', () => {
     const pair = createPair({ hasEventIdx: false });
     const flags = [availAt(pair, 0)];
     pair.driver.disableCallbacks();
@@ -154,7 +154,7 @@ describe('VIRTIO v1.2 §2.7.7 "Used Buffer Notification Suppression"', () => {
     expect(flags).toEqual([0, VIRTQ_AVAIL_F_NO_INTERRUPT, 0]);
   });
 
-  test('§2.7.7.1, with EVENT_IDX: "The driver MUST set flags to 0."', () => {
+  test('§2.7.7.1, with EVENT_IDX: "The driver MUST set flags to 0." [driver-2.7.7.1-2]', () => {
     const pair = createPair({ hasEventIdx: true });
     pair.driver.disableCallbacks();
     expect(availAt(pair, 0)).toBe(0);
@@ -162,7 +162,7 @@ describe('VIRTIO v1.2 §2.7.7 "Used Buffer Notification Suppression"', () => {
     expect(availAt(pair, 0)).toBe(0);
   });
 
-  test('§2.7.7.2, without EVENT_IDX: "If flags is 1, the device SHOULD NOT send a notification. If flags is 0, the device MUST send a notification."', () => {
+  test('§2.7.7.2, without EVENT_IDX: "If flags is 1, the device SHOULD NOT send a notification. If flags is 0, the device MUST send a notification." [device-2.7.7.2-2, device-2.7.7.2-3]', () => {
     const pair = createPair({ hasEventIdx: false });
     roundTrip(pair, [16], []);
     expect(pair.core.notifyDriver(0)).toBe(true);
@@ -172,21 +172,21 @@ describe('VIRTIO v1.2 §2.7.7 "Used Buffer Notification Suppression"', () => {
     expect(pair.interrupts.queue).toBe(1);
   });
 
-  test('§2.7.7.2, without EVENT_IDX: "The device MUST ignore the used_event value."', () => {
+  test('§2.7.7.2, without EVENT_IDX: "The device MUST ignore the used_event value." [device-2.7.7.2-1]', () => {
     const pair = createPair({ hasEventIdx: false });
     pair.memory.writeU16Le(pair.driver.ringGpa + pair.driver.layout.usedEvent, 0x5555);
     roundTrip(pair, [16], []);
     expect(pair.core.notifyDriver(0)).toBe(true);
   });
 
-  test('§2.7.7.2, with EVENT_IDX: "The device MUST ignore the lower bit of flags."', () => {
+  test('§2.7.7.2, with EVENT_IDX: "The device MUST ignore the lower bit of flags." [device-2.7.7.2-4]', () => {
     const pair = createPair();
     pair.memory.writeU16Le(pair.driver.ringGpa + pair.driver.layout.avail, 1);
     roundTrip(pair, [16], []);
     expect(pair.core.notifyDriver(0)).toBe(true);
   });
 
-  test('§2.7.7.2, with EVENT_IDX: "If the idx field in the used ring was equal to used_event, the device MUST send a notification. Otherwise the device SHOULD NOT send a notification."', () => {
+  test('§2.7.7.2, with EVENT_IDX: "If the idx field in the used ring was equal to used_event, the device MUST send a notification. Otherwise the device SHOULD NOT send a notification." [device-2.7.7.2-5, device-2.7.7.2-6]', () => {
     const pair = createPair();
     roundTrip(pair, [16], []);
     // QEMU's first notification after set-up looks at nothing.
@@ -200,7 +200,7 @@ describe('VIRTIO v1.2 §2.7.7 "Used Buffer Notification Suppression"', () => {
     expect(told).toEqual([false, false, true, false]);
   });
 
-  test('§2.7.7.1: "The driver MUST handle spurious notifications from the device."', () => {
+  test('§2.7.7.1: "The driver MUST handle spurious notifications from the device." [driver-2.7.7.1-3]', () => {
     const pair = createPair();
     expect(pair.driver.noteInterrupt()).toBe(false);
     expect(pair.driver.getUsed()).toBeUndefined();
@@ -216,7 +216,7 @@ describe('VIRTIO v1.2 §2.7.8 "The Virtqueue Used Ring"', () => {
     expect([pair.memory.readU32Le(entry), pair.memory.readU32Le(entry + 4)]).toEqual([0, 512]);
   });
 
-  test('§2.7.8.2: "The device MUST set len prior to updating the used idx."', () => {
+  test('§2.7.8.2: "The device MUST set len prior to updating the used idx." [device-2.7.8.2-1]', () => {
     const pair = createPair({ isBehindIommu: true });
     pair.driver.add([{ gpa: BUFFERS, length: 16 }], [{ gpa: BUFFERS + 4096, length: 1 }], 1);
     const element = pair.device.pop()!;
@@ -232,7 +232,7 @@ describe('VIRTIO v1.2 §2.7.10 "Available Buffer Notification Suppression"', () 
     expect(usedAt(createPair(), 0)).toBe(0);
   });
 
-  test('§2.7.10.1, without EVENT_IDX: "If flags is 1, the driver SHOULD NOT send a notification. If flags is 0, the driver MUST send a notification."', () => {
+  test('§2.7.10.1, without EVENT_IDX: "If flags is 1, the driver SHOULD NOT send a notification. If flags is 0, the driver MUST send a notification." [driver-2.7.10.1-3, driver-2.7.10.1-4]', () => {
     const pair = createPair({ hasEventIdx: false });
     pair.device.setNotification(false);
     expect(usedAt(pair, 0)).toBe(VIRTQ_USED_F_NO_NOTIFY);
@@ -243,14 +243,14 @@ describe('VIRTIO v1.2 §2.7.10 "Available Buffer Notification Suppression"', () 
     expect(pair.driver.kickPrepare()).toBe(true);
   });
 
-  test('§2.7.10.1, with EVENT_IDX: "The driver MUST ignore the lower bit of flags."', () => {
+  test('§2.7.10.1, with EVENT_IDX: "The driver MUST ignore the lower bit of flags." [driver-2.7.10.1-5]', () => {
     const pair = createPair();
     pair.memory.writeU16Le(pair.driver.ringGpa + pair.driver.layout.used, 1);
     pair.driver.add(segments(BUFFERS, [16]), [], 1);
     expect(pair.driver.kickPrepare()).toBe(true);
   });
 
-  test('§2.7.10.1, with EVENT_IDX: "If the idx field in the available ring was equal to avail_event, the driver MUST send a notification. Otherwise the driver SHOULD NOT send a notification."', () => {
+  test('§2.7.10.1, with EVENT_IDX: "If the idx field in the available ring was equal to avail_event, the driver MUST send a notification. Otherwise the driver SHOULD NOT send a notification." [driver-2.7.10.1-6, driver-2.7.10.1-7]', () => {
     const pair = createPair();
     pair.memory.writeU16Le(pair.driver.ringGpa + pair.driver.layout.availEvent, 2);
     const kicks = [0, 1, 2, 3].map((token) => {
@@ -260,14 +260,14 @@ describe('VIRTIO v1.2 §2.7.10 "Available Buffer Notification Suppression"', () 
     expect(kicks).toEqual([false, false, true, false]);
   });
 
-  test('§2.7.10.2, with EVENT_IDX: "The device MUST set flags to 0."', () => {
+  test('§2.7.10.2, with EVENT_IDX: "The device MUST set flags to 0." [device-2.7.10.2-2]', () => {
     const pair = createPair();
     pair.device.setNotification(false);
     pair.device.setNotification(true);
     expect(usedAt(pair, 0)).toBe(0);
   });
 
-  test('§2.7.10.2: "The device MUST handle spurious notifications from the driver."', () => {
+  test('§2.7.10.2: "The device MUST handle spurious notifications from the driver." [device-2.7.10.2-3]', () => {
     const popped: unknown[] = [];
     const pair = createPair({
       handleOutput: (queue: DeviceQueue) => popped.push(queue.pop()),
