@@ -1,5 +1,6 @@
 import { u16 } from '@pinhole/base';
 import {
+  VIRTQ_DESC_F_AVAIL,
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
@@ -7,6 +8,7 @@ import {
   VIRTQUEUE_MAX_SIZE,
 } from '../params.js';
 import type { DeviceRings } from './device-rings.js';
+import { isDescAvail } from './packed-layout.js';
 import type { Descriptor, RegionCache } from './region-cache.js';
 import { availEntryOffset } from './split-layout.js';
 
@@ -31,7 +33,8 @@ export interface AvailBytesInput {
   readonly maxOut: number;
 }
 
-const NONE: AvailBytes = { inBytes: 0, outBytes: 0 };
+/** Nothing waits. */
+export const NO_AVAIL_BYTES: AvailBytes = { inBytes: 0, outBytes: 0 };
 
 /**
  * Walks the chains that wait without taking them: for devices that must know whether the next
@@ -54,13 +57,13 @@ export function measureAvailBytes(input: AvailBytesInput): AvailBytes {
     const heads = u16(availIdx - idx);
     if (heads > size) {
       fail(`Guest moved used index from ${idx} to ${availIdx}`);
-      return NONE;
+      return NO_AVAIL_BYTES;
     }
     if (heads === 0) return { inBytes, outBytes };
     const head = rings.avail.readU16(availEntryOffset(idx % size));
     if (head >= size) {
       fail(`Guest says index ${head} is available`);
-      return NONE;
+      return NO_AVAIL_BYTES;
     }
     let buffers = totalBuffers;
     rings.desc.readDescriptor(VIRTQ_DESC_SIZE * head, desc);
@@ -69,7 +72,7 @@ export function measureAvailBytes(input: AvailBytesInput): AvailBytes {
       const problem = openTable(table, desc, buffers >= max);
       if (problem !== undefined) {
         fail(problem);
-        return NONE;
+        return NO_AVAIL_BYTES;
       }
       max = desc.len / VIRTQ_DESC_SIZE;
       buffers = 0;
@@ -79,7 +82,7 @@ export function measureAvailBytes(input: AvailBytesInput): AvailBytes {
       buffers += 1;
       if (buffers > max || buffers > VIRTQUEUE_MAX_SIZE) {
         fail('Looped descriptor');
-        return NONE;
+        return NO_AVAIL_BYTES;
       }
       if ((desc.flags & VIRTQ_DESC_F_WRITE) !== 0) inBytes = (inBytes + desc.len) >>> 0;
       else outBytes = (outBytes + desc.len) >>> 0;
@@ -87,11 +90,76 @@ export function measureAvailBytes(input: AvailBytesInput): AvailBytes {
       if ((desc.flags & VIRTQ_DESC_F_NEXT) === 0) break;
       if (desc.next >= max) {
         fail(`Desc next is ${desc.next}`);
-        return NONE;
+        return NO_AVAIL_BYTES;
       }
       (isIndirect ? table : rings.desc).readDescriptor(VIRTQ_DESC_SIZE * desc.next, desc);
     }
     totalBuffers = isIndirect ? totalBuffers + 1 : buffers;
+  }
+}
+
+/** What `measurePackedAvailBytes` looks at. */
+export interface PackedAvailBytesInput {
+  readonly ring: RegionCache;
+  /** For indirect tables: opened here. */
+  readonly table: RegionCache;
+  readonly size: number;
+  readonly maxIn: number;
+  readonly maxOut: number;
+}
+
+/**
+ * The same for a packed ring, from `at` on, which is left where nothing waits any more; `isAll` says
+ * that it got there before the limits stopped it. A string is what is wrong with a chain.
+ * [qemu v7.2 hw/virtio/virtio.c virtqueue_packed_get_avail_bytes]
+ *
+ * Deviates: a table of more than 1024 descriptors is refused, and its length does not limit the
+ * chains after it: in QEMU that may lead out of the ring.
+ */
+export function measurePackedAvailBytes(
+  input: PackedAvailBytesInput,
+  at: { idx: number; wrap: number },
+): (AvailBytes & { readonly isAll: boolean }) | string {
+  const { ring, size } = input;
+  const desc: Descriptor = { addrHi: 0, addrLo: 0, len: 0, flags: 0, next: 0 };
+  let total = 0;
+  let inBytes = 0;
+  let outBytes = 0;
+  for (;;) {
+    ring.readPackedDescriptor(VIRTQ_DESC_SIZE * at.idx, desc);
+    if (!isDescAvail(desc.flags, at.wrap)) return { inBytes, outBytes, isAll: true };
+    const isIndirect = (desc.flags & VIRTQ_DESC_F_INDIRECT) !== 0;
+    const from = isIndirect ? input.table : ring;
+    let entries = size - total;
+    let index = at.idx;
+    if (isIndirect) {
+      const problem = openTable(from, desc, entries === 0);
+      if (problem !== undefined) return problem;
+      entries = Math.min(desc.len / VIRTQ_DESC_SIZE, VIRTQUEUE_MAX_SIZE + 1);
+      index = 0;
+      from.readPackedDescriptor(0, desc);
+    }
+    let count = 0;
+    for (;;) {
+      count += 1;
+      if (count > (isIndirect ? VIRTQUEUE_MAX_SIZE : entries)) return 'Looped descriptor';
+      if ((desc.flags & VIRTQ_DESC_F_WRITE) !== 0) inBytes = (inBytes + desc.len) >>> 0;
+      else outBytes = (outBytes + desc.len) >>> 0;
+      if (inBytes >= input.maxIn && outBytes >= input.maxOut) {
+        return { inBytes, outBytes, isAll: false };
+      }
+      // A table is all one chain, whatever its flags say.
+      if (isIndirect ? count === entries : (desc.flags & VIRTQ_DESC_F_NEXT) === 0) break;
+      index = !isIndirect && index + 1 === size ? 0 : index + 1;
+      from.readPackedDescriptor(VIRTQ_DESC_SIZE * index, desc);
+    }
+    const ndescs = isIndirect ? 1 : count;
+    total += ndescs;
+    at.idx += ndescs;
+    if (at.idx >= size) {
+      at.idx -= size;
+      at.wrap ^= VIRTQ_DESC_F_AVAIL;
+    }
   }
 }
 

@@ -10,8 +10,12 @@ const FIRST_CAPACITY = 8;
 export class VirtqueueElement {
   /** For traces: stable for the life of the element. */
   readonly id: string;
-  /** Index of the chain's first descriptor: what goes into the used ring. */
+  /** What names the buffer when it goes back: the index of its first descriptor, or its buffer ID. */
   head = 0;
+  /** Ring descriptors that the buffer takes up; 1 in a split ring, where only heads count. */
+  ndescs = 1;
+  /** Its place among the buffers in flight, where they go back in order. */
+  slot = 0;
   /** Segments that the device may read: the first `outNum`. */
   outNum = 0;
   /** Segments that the device may write: the `inNum` after them. */
@@ -38,6 +42,7 @@ export class VirtqueueElement {
   /** Empties the element for the chain that begins at `head`. */
   begin(head: number): void {
     this.head = head;
+    this.ndescs = 1;
     this.outNum = 0;
     this.inNum = 0;
   }

@@ -4,6 +4,7 @@ import type { QueueSetup } from '../transport/transport.js';
 import type { AvailBytes } from './avail-bytes.js';
 import type { VirtqueueElement } from './device-element.js';
 import type { DmaMapper } from './dma-mapper.js';
+import { PackedDeviceQueue } from './packed-device.js';
 import { SplitDeviceQueue } from './split-device.js';
 
 /** What a queue needs of the device that it belongs to. */
@@ -82,6 +83,6 @@ export interface DeviceQueue {
 }
 
 /** The device's half of a queue in the layout that was negotiated. */
-export function createDeviceQueue(_isPacked: boolean, options: DeviceQueueOptions): DeviceQueue {
-  return new SplitDeviceQueue(options);
+export function createDeviceQueue(isPacked: boolean, options: DeviceQueueOptions): DeviceQueue {
+  return isPacked ? new PackedDeviceQueue(options) : new SplitDeviceQueue(options);
 }

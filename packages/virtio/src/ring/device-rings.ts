@@ -2,10 +2,16 @@ import { hi32, lo32 } from '@pinhole/base';
 import type { DmaSpace, GuestMemory } from '@pinhole/memory';
 import type { QueueSetup } from '../transport/transport.js';
 import { RegionCache } from './region-cache.js';
-import { availRingSize, descTableSize, usedRingSize } from './split-layout.js';
+import { descTableSize } from './split-layout.js';
+
+/** Bytes of the driver's and of the device's part, which depend on layout and features. */
+export interface PartSizes {
+  readonly avail: number;
+  readonly used: number;
+}
 
 /**
- * The three parts of a split virtqueue as the device reaches them. Before `open`, and after it
+ * The three parts of a virtqueue as the device reaches them: descriptors, driver area, device area. Before `open`, and after it
  * failed, reads give 0 and writes do nothing.
  */
 export class DeviceRings {
@@ -28,8 +34,8 @@ export class DeviceRings {
    * Opens the parts in QEMU's order, and says which one failed.
    * [qemu v7.2 hw/virtio/virtio.c virtio_init_region_cache]
    */
-  open(setup: QueueSetup, hasEventIdx: boolean): 'desc' | 'used' | 'avail' | undefined {
-    const failed = this.#openParts(setup, hasEventIdx);
+  open(setup: QueueSetup, sizes: PartSizes): 'desc' | 'used' | 'avail' | undefined {
+    const failed = this.#openParts(setup, sizes);
     if (failed === undefined) this.#isOpen = true;
     else this.close();
     return failed;
@@ -42,11 +48,10 @@ export class DeviceRings {
     this.used.close();
   }
 
-  #openParts(setup: QueueSetup, hasEventIdx: boolean): 'desc' | 'used' | 'avail' | undefined {
-    const { size } = setup;
-    if (!openAt(this.desc, setup.desc, descTableSize(size))) return 'desc';
-    if (!openAt(this.used, setup.used, usedRingSize(size, hasEventIdx))) return 'used';
-    if (!openAt(this.avail, setup.avail, availRingSize(size, hasEventIdx))) return 'avail';
+  #openParts(setup: QueueSetup, sizes: PartSizes): 'desc' | 'used' | 'avail' | undefined {
+    if (!openAt(this.desc, setup.desc, descTableSize(setup.size))) return 'desc';
+    if (!openAt(this.used, setup.used, sizes.used)) return 'used';
+    if (!openAt(this.avail, setup.avail, sizes.avail)) return 'avail';
     return undefined;
   }
 }

@@ -91,6 +91,60 @@ export class RegionCache {
     out.next = flagsAndNext >>> 16;
   }
 
+  /**
+   * Reads a descriptor of the packed layout, whose `id` comes back as `next`: the flags first, then
+   * the rest, field by field. [qemu v7.2 hw/virtio/virtio.c vring_packed_desc_read]
+   */
+  readPackedDescriptor(offset: number, out: Descriptor): void {
+    const memory = this.#memory;
+    out.flags = this.readU16(offset + 14);
+    let gpa = this.#isDirect ? this.#gpa + offset : this.#locate(offset, 8, DmaAccess.READ);
+    if (gpa >= 0) {
+      out.addrLo = memory.readU32Le(gpa);
+      out.addrHi = memory.readU32Le(gpa + 4);
+    } else {
+      this.#transferRest(offset, 8, DmaAccess.READ);
+      out.addrLo = this.#view.getUint32(0, true);
+      out.addrHi = this.#view.getUint32(4, true);
+    }
+    const id = offset + 12;
+    gpa = this.#isDirect ? this.#gpa + id : this.#locate(id, 2, DmaAccess.READ);
+    if (gpa >= 0) out.next = memory.readU16Le(gpa);
+    else {
+      this.#transferRest(id, 2, DmaAccess.READ);
+      out.next = this.#view.getUint16(0, true);
+    }
+    const len = offset + 8;
+    gpa = this.#isDirect ? this.#gpa + len : this.#locate(len, 4, DmaAccess.READ);
+    if (gpa >= 0) out.len = memory.readU32Le(gpa);
+    else {
+      this.#transferRest(len, 4, DmaAccess.READ);
+      out.len = this.#view.getUint32(0, true);
+    }
+  }
+
+  /**
+   * Writes a used descriptor of the packed layout: the flags last, for they hand it over.
+   * [qemu v7.2 hw/virtio/virtio.c vring_packed_desc_write]
+   */
+  writePackedDescriptor(offset: number, id: number, length: number, flags: number): void {
+    const at = offset + 12;
+    let gpa = this.#isDirect ? this.#gpa + at : this.#locate(at, 2, DmaAccess.WRITE);
+    if (gpa >= 0) this.#memory.writeU16Le(gpa, id);
+    else {
+      this.#view.setUint16(0, id, true);
+      this.#transferRest(at, 2, DmaAccess.WRITE);
+    }
+    const len = offset + 8;
+    gpa = this.#isDirect ? this.#gpa + len : this.#locate(len, 4, DmaAccess.WRITE);
+    if (gpa >= 0) this.#memory.writeU32Le(gpa, length);
+    else {
+      this.#view.setUint32(0, length, true);
+      this.#transferRest(len, 4, DmaAccess.WRITE);
+    }
+    this.writeU16(offset + 14, flags);
+  }
+
   /** Writes two 32-bit values at once: an entry of the used ring. */
   writeU32Pair(offset: number, first: number, second: number): void {
     const gpa = this.#isDirect ? this.#gpa + offset : this.#locate(offset, 8, DmaAccess.WRITE);
