@@ -131,7 +131,7 @@ export class LiveQemu implements Hypercalls, Rtas {
   }
 
   /**
-   * A PCI function, present or not. Its memory BARs are placed at the first use of one. Bus
+   * A PCI function, present or not. Its BARs are placed at the first use of one. Bus
    * mastering is the driver's to enable.
    */
   pciFunction({

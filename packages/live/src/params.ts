@@ -16,6 +16,8 @@ export const RTAS_IBM_WRITE_PCI_CONFIG = 0x2017;
 export const SPAPR_PCI_BASE = 0x2000_0000_0000n;
 export const PCI_MEM32_BASE = 0x8000_0000;
 export const PCI_MEM32_SIZE = 0x8000_0000;
+/** Its I/O window is at SPAPR_PCI_BASE + n * 64 KiB. [qemu v7.2 include/hw/pci-host/spapr.h SPAPR_PCI_IO_WIN_SIZE] */
+export const PCI_IO_SIZE = 0x1_0000;
 
 /** The oldest QEMU that this is tested with: major, minor. */
 export const QEMU_MIN: readonly [number, number] = [7, 2];

@@ -1,7 +1,7 @@
 import type { HcallResult } from '@pinhole/hcall';
 import { spaprPhbBuid } from '@pinhole/tce';
 import { describe, expect, test } from 'vitest';
-import { H_LOGICAL_CI_LOAD, RTAS_IBM_READ_PCI_CONFIG } from './params.js';
+import { H_LOGICAL_CI_LOAD, H_LOGICAL_CI_STORE, RTAS_IBM_READ_PCI_CONFIG } from './params.js';
 import { LivePciFunction, type PciHost, PciWindow } from './pci.js';
 
 /** A host with one function whose BAR registers keep the bits that a size leaves them. */
@@ -62,14 +62,15 @@ const make = (host: PciHost, device = 1): LivePciFunction =>
   });
 
 describe('a PCI function', () => {
-  test('its memory BARs are placed, each at a multiple of its size, and enabled', () => {
+  test('its BARs are placed, each at a multiple of its size, and enabled', () => {
     const pci = make(new FakeHost(masks));
     const sizes = [0, 1, 2, 3, 4, 5].map((index) => pci.bar(index)?.size);
-    expect(sizes).toEqual([undefined, 0x1000, undefined, 0x2_0000, undefined, undefined]);
+    expect(sizes).toEqual([0x80, 0x1000, undefined, 0x2_0000, undefined, undefined]);
     expect([pci.configRead(0x14, 4), pci.configRead(0x1c, 4), pci.configRead(0x20, 4)]).toEqual([
       0x8000_0000, 0x8002_000c, 0,
     ]);
-    expect(pci.configRead(4, 2) & 2).toBe(2);
+    expect(pci.configRead(0x10, 4)).toBe(0x1001);
+    expect(pci.configRead(4, 2) & 3).toBe(3);
   });
 
   test('a load is at the CPU address of the BAR, and its bytes are reversed', () => {
@@ -79,6 +80,12 @@ describe('a PCI function', () => {
     expect(bar?.read(6, 2)).toBe(0x4433);
     expect(bar?.read(7, 1)).toBe(0x44);
     expect(host.calls[0]).toEqual([H_LOGICAL_CI_LOAD, [4n, 0x2000_8002_0004n]]);
+  });
+
+  test('I/O ports have a window of their own', () => {
+    const host = new FakeHost(masks);
+    make(host).bar(0)?.write(0x12, 1, 7);
+    expect(host.calls[0]).toEqual([H_LOGICAL_CI_STORE, [1n, 0x2000_0000_1012n, 7n]]);
   });
 
   test('a reset takes the places away, and the next access gives the same ones', () => {
@@ -117,5 +124,7 @@ describe('a PCI function', () => {
     expect(() => window.take(0x4000_0000)).toThrow(
       expect.objectContaining({ code: 'E_PCI_WINDOW' }),
     );
+    expect(window.takePorts(0x8000)).toBe(0x8000);
+    expect(() => window.takePorts(0x20)).toThrow(expect.objectContaining({ code: 'E_PCI_WINDOW' }));
   });
 });

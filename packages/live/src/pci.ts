@@ -6,6 +6,7 @@ import { LiveError } from './errors.js';
 import {
   H_LOGICAL_CI_LOAD,
   H_LOGICAL_CI_STORE,
+  PCI_IO_SIZE,
   PCI_MEM32_BASE,
   PCI_MEM32_SIZE,
   RTAS_IBM_READ_PCI_CONFIG,
@@ -33,47 +34,65 @@ export interface PciHost extends Hypercalls, Rtas {
 
 /** Configuration space offsets and bits. [PCI 3.0 §6.2] */
 const PCI_COMMAND = 0x04;
+const PCI_COMMAND_IO = 0x1;
 const PCI_COMMAND_MEMORY = 0x2;
 const PCI_BASE_ADDRESS_0 = 0x10;
 const BARS = 6;
 /** BARs are placed on pages, as a system that maps them by page would have it. */
 const BAR_ALIGN = 0x1_0000;
+/** The first I/O port that is handed out. */
+const FIRST_PORT = 0x1000;
 
-/** A memory BAR that has been given its place. */
+/** A BAR that has been given its place. */
 interface PlacedBar {
   readonly index: number;
-  /** In PCI memory space. */
+  /** In PCI memory space, or a port. */
   readonly address: number;
   readonly size: number;
   readonly is64: boolean;
+  readonly isIo: boolean;
 }
 
-/** Hands out the 32-bit PCI memory window of one host bridge, from its start upwards. */
+/** Hands out the 32-bit PCI memory window and the ports of one host bridge, from their start upwards. */
 export class PciWindow {
   /** CPU address of PCI memory address 0, as it were. */
   readonly cpuOffset: bigint;
+  /** CPU address of I/O port 0. */
+  readonly ioOffset: bigint;
   readonly #buid: bigint;
   #next: number = PCI_MEM32_BASE;
+  #nextPort = FIRST_PORT;
 
   constructor(buid: bigint) {
     this.#buid = buid;
     const index = buid - spaprPhbBuid(0);
     this.cpuOffset = SPAPR_PCI_BASE + index * BigInt(PCI_MEM32_SIZE);
+    this.ioOffset = SPAPR_PCI_BASE + index * BigInt(PCI_IO_SIZE);
   }
 
   /** @throws LiveError `E_PCI_WINDOW` when it is full. */
   take(size: number): number {
     const align = Math.max(size, BAR_ALIGN);
     const address = Math.ceil(this.#next / align) * align;
-    if (address + size > PCI_MEM32_BASE + PCI_MEM32_SIZE) {
-      throw new LiveError(
-        'E_PCI_WINDOW',
-        `expected room for a BAR of ${size} bytes in the 32-bit window of bridge ${hex(this.#buid)}, found none`,
-        { details: { buid: this.#buid, size } },
-      );
-    }
+    if (address + size > PCI_MEM32_BASE + PCI_MEM32_SIZE) throw this.#full(size, '32-bit');
     this.#next = address + size;
     return address;
+  }
+
+  /** @throws LiveError `E_PCI_WINDOW` when there are no ports left. */
+  takePorts(size: number): number {
+    const port = Math.ceil(this.#nextPort / size) * size;
+    if (port + size > PCI_IO_SIZE) throw this.#full(size, 'I/O');
+    this.#nextPort = port + size;
+    return port;
+  }
+
+  #full(size: number, window: string): LiveError {
+    return new LiveError(
+      'E_PCI_WINDOW',
+      `expected room for a BAR of ${size} bytes in the ${window} window of bridge ${hex(this.#buid)}, found none`,
+      { details: { buid: this.#buid, size } },
+    );
   }
 }
 
@@ -117,10 +136,12 @@ export class LivePciFunction implements PciFunction {
   bar(index: number): MmioRegion | undefined {
     this.place();
     const bar = this.#bars?.find((bar) => bar.index === index);
-    return bar && new LiveMmioRegion(this, this.#host, this.#window.cpuOffset, bar);
+    if (bar === undefined) return undefined;
+    const { ioOffset, cpuOffset } = this.#window;
+    return new LiveMmioRegion(this, this.#host, bar.isIo ? ioOffset : cpuOffset, bar);
   }
 
-  /** Places the memory BARs, and enables them, unless that has been done since the last reset. */
+  /** Places the BARs, and enables them, unless that has been done since the last reset. */
   place(): void {
     if (this.#placedAt === this.#host.starts) return;
     this.#bars ??= this.#allocate();
@@ -129,11 +150,15 @@ export class LivePciFunction implements PciFunction {
       if (is64) this.configWrite(barOffset(index + 1), 4, 0);
     }
     const command = this.configRead(PCI_COMMAND, 2);
-    if (this.#bars.length > 0) this.configWrite(PCI_COMMAND, 2, command | PCI_COMMAND_MEMORY);
+    const enable = this.#bars.reduce(
+      (bits, { isIo }) => bits | (isIo ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY),
+      0,
+    );
+    if (enable !== 0) this.configWrite(PCI_COMMAND, 2, command | enable);
     this.#placedAt = this.#host.starts;
   }
 
-  /** Finds the memory BARs by their sizes, and an address for each. [PCI 3.0 §6.2.5.1] */
+  /** Finds the BARs by their sizes, and an address for each. [PCI 3.0 §6.2.5.1] */
   #allocate(): PlacedBar[] {
     const bars: PlacedBar[] = [];
     if (this.configRead(0, 2) === 0xffff) return bars;
@@ -141,8 +166,14 @@ export class LivePciFunction implements PciFunction {
       this.configWrite(barOffset(index), 4, 0xffff_ffff);
       const mask = this.configRead(barOffset(index), 4);
       this.configWrite(barOffset(index), 4, 0);
-      const isIo = (mask & 1) === 1;
-      if (mask === 0 || isIo) continue;
+      if (mask === 0) continue;
+      if ((mask & 1) === 1) {
+        // The upper half of an I/O BAR may be hardwired to zero.
+        const size = (~((mask & ~3) | 0xffff_0000) + 1) >>> 0;
+        const address = this.#window.takePorts(size);
+        bars.push({ index, address, size, is64: false, isIo: true });
+        continue;
+      }
       const is64 = (mask & 6) === 4;
       const size = (~(mask & ~0xf) + 1) >>> 0;
       // 4 GiB or more: there is no place for it.
@@ -150,7 +181,7 @@ export class LivePciFunction implements PciFunction {
         index += 1;
         continue;
       }
-      bars.push({ index, address: this.#window.take(size), size, is64 });
+      bars.push({ index, address: this.#window.take(size), size, is64, isIo: false });
       // The next register is the upper half.
       if (is64) index += 1;
     }
