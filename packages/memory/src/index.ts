@@ -11,4 +11,4 @@ export { bytesToHole } from './regions.js';
 export type { GuestMemoryOptions } from './sparse-memory.js';
 export { createGuestMemory, SparseMemory } from './sparse-memory.js';
 export { createSystemMemorySpace } from './system-memory-space.js';
-export type { GuestMemory, MemoryRegion } from './types.js';
+export type { GuestMemory, MemoryRegion, MemoryWindow } from './types.js';

@@ -1,6 +1,6 @@
 import { type Gpa, hex, joinU64 } from '@pinhole/base';
 import { MemoryError } from './errors.js';
-import type { GuestMemory, MemoryRegion } from './types.js';
+import type { GuestMemory, MemoryRegion, MemoryWindow } from './types.js';
 
 /** Memory is backed in pieces of this size, when first written. */
 const CHUNK_SHIFT = 16;
@@ -79,6 +79,15 @@ export class SparseMemory implements GuestMemory {
       }
     }
     return false;
+  }
+
+  /** In one piece is what does not cross a multiple of 64 KiB. It is backed from then on. */
+  window(gpa: Gpa, length: number, out: MemoryWindow): boolean {
+    const offset = gpa & CHUNK_MASK;
+    if (length <= 0 || offset + length > CHUNK || !this.isBacked(gpa, length)) return false;
+    out.view = this.#touch(gpa).view;
+    out.offset = offset;
+    return true;
   }
 
   read(gpa: Gpa, into: Uint8Array): void {

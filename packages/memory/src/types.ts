@@ -7,6 +7,14 @@ export interface MemoryRegion {
   readonly size: number;
 }
 
+/** Filled in by `GuestMemory.window`; the caller keeps and reuses one. */
+export interface MemoryWindow {
+  /** Shows more than was asked for: the caller stays within what it asked for. */
+  view: DataView;
+  /** Where in the view the bytes begin. */
+  offset: number;
+}
+
 /**
  * Guest-physical memory, as its owner sees it. All lengths are bytes; every access is checked and
  * throws `MemoryError` `E_GPA_OUT_OF_RANGE` when any byte of it lies outside the regions, before
@@ -18,6 +26,12 @@ export interface GuestMemory {
   readonly regions: readonly MemoryRegion[];
   /** Whether all of [gpa, gpa + length) is memory. */
   isBacked(gpa: Gpa, length: number): boolean;
+  /**
+   * Shows where [gpa, gpa + length) lies, for as long as this memory lives: for what is accessed
+   * again and again, such as a ring. False when it does not lie in one piece; absent where every
+   * access must pass through this interface.
+   */
+  window?(gpa: Gpa, length: number, out: MemoryWindow): boolean;
 
   read(gpa: Gpa, into: Uint8Array): void;
   write(gpa: Gpa, from: Uint8Array): void;

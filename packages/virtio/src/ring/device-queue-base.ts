@@ -47,14 +47,14 @@ export abstract class DeviceQueueBase implements DeviceQueue {
   #setup: QueueSetup | undefined;
 
   constructor(options: DeviceQueueOptions) {
-    const { memory, space } = options;
+    const { memory, space, isBigEndian = false } = options;
     this.id = options.id;
     this.maxSize = options.maxSize;
     this.size = options.maxSize;
     this.owner = options.owner;
     this.tracer = options.owner.tracer;
-    this.rings = new DeviceRings(memory, space);
-    this.table = new RegionCache(memory, space);
+    this.rings = new DeviceRings(memory, space, isBigEndian);
+    this.table = new RegionCache(memory, space, isBigEndian);
     const mapper = options.mapper ?? createSpaceMapper(space);
     this.chain = new DescriptorChain(this.rings.desc, this.table, mapper);
     this.pool = new ElementPool(`${options.id}e`);

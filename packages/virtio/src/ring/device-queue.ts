@@ -31,6 +31,11 @@ export interface DeviceQueueOptions {
   readonly mapper?: DmaMapper;
   /** What traces give as the size of an element. */
   readonly elementSize?: number;
+  /**
+   * The driver is a legacy one on a big-endian machine: the ring has its byte order. Split rings
+   * only. [VIRTIO v1.2 §2.7.3 "Legacy Interfaces: A Note on Virtqueue Endianness"]
+   */
+  readonly isBigEndian?: boolean;
 }
 
 /**

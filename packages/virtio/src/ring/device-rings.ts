@@ -20,10 +20,10 @@ export class DeviceRings {
   readonly used: RegionCache;
   #isOpen = false;
 
-  constructor(memory: GuestMemory, space: DmaSpace) {
-    this.desc = new RegionCache(memory, space);
-    this.avail = new RegionCache(memory, space);
-    this.used = new RegionCache(memory, space);
+  constructor(memory: GuestMemory, space: DmaSpace, isBigEndian: boolean) {
+    this.desc = new RegionCache(memory, space, isBigEndian);
+    this.avail = new RegionCache(memory, space, isBigEndian);
+    this.used = new RegionCache(memory, space, isBigEndian);
   }
 
   get isOpen(): boolean {

@@ -22,18 +22,25 @@ export interface Descriptor {
 export class RegionCache {
   readonly #memory: GuestMemory;
   readonly #space: DmaSpace;
+  readonly #isLittle: boolean;
   readonly #at = { gpa: 0, length: 0 };
   readonly #bytes = new Uint8Array(16);
-  readonly #view = new DataView(this.#bytes.buffer);
+  readonly #scratch = new DataView(this.#bytes.buffer);
+  readonly #window = { view: this.#scratch, offset: 0 };
+  // Where all of it lies in one piece of memory, without an IOMMU: the quick way.
+  #view: DataView | undefined;
+  #base = 0;
   #hi = 0;
   #lo = 0;
   #gpa = 0;
   #isDirect = false;
   #isOpen = false;
 
-  constructor(memory: GuestMemory, space: DmaSpace) {
+  /** `isBigEndian`: the fields have the byte order of a legacy driver on a big-endian machine. */
+  constructor(memory: GuestMemory, space: DmaSpace, isBigEndian = false) {
     this.#memory = memory;
     this.#space = space;
+    this.#isLittle = !isBigEndian;
   }
 
   /**
@@ -45,9 +52,10 @@ export class RegionCache {
     this.#hi = hi;
     this.#lo = lo;
     this.#isOpen = true;
+    this.#view = undefined;
     const isCovered = this.#space.covers(hi, lo, length);
     this.#isDirect = isCovered && this.#space.isIdentity;
-    if (this.#isDirect) this.#gpa = joinNumber(hi, lo);
+    if (this.#isDirect) this.#openDirect(joinNumber(hi, lo), length);
     if (isCovered) return true;
     const isBeyond64 = hi === 0xffff_ffff && lo + length > TWO_32;
     return !isBeyond64 && !this.#space.covers(hi, lo, 1);
@@ -57,38 +65,49 @@ export class RegionCache {
   close(): void {
     this.#isOpen = false;
     this.#isDirect = false;
+    this.#view = undefined;
   }
 
   /**
-   * One little-endian 16-bit load: one translation. One that straddles two mappings reads zero.
+   * One 16-bit load: one translation. One that straddles two mappings reads zero.
    * [qemu v7.2 softmmu/physmem.c address_space_translate_cached]
    */
   readU16(offset: number): number {
-    const gpa = this.#isDirect ? this.#gpa + offset : this.#locate(offset, 2, DmaAccess.READ);
-    return gpa < 0 ? 0 : this.#memory.readU16Le(gpa);
+    if (this.#view !== undefined) return this.#view.getUint16(this.#base + offset, this.#isLittle);
+    const gpa = this.#find(offset, 2, DmaAccess.READ);
+    return gpa < 0 ? 0 : this.#readU16At(gpa);
   }
 
-  /** One little-endian 16-bit store: one translation. One that straddles two mappings is lost. */
+  /** One 16-bit store: one translation. One that straddles two mappings is lost. */
   writeU16(offset: number, value: number): void {
-    const gpa = this.#isDirect ? this.#gpa + offset : this.#locate(offset, 2, DmaAccess.WRITE);
-    if (gpa >= 0) this.#memory.writeU16Le(gpa, value);
+    if (this.#view !== undefined) {
+      this.#view.setUint16(this.#base + offset, value, this.#isLittle);
+      return;
+    }
+    const gpa = this.#find(offset, 2, DmaAccess.WRITE);
+    if (gpa >= 0) this.#writeU16At(gpa, value);
   }
 
   /** Reads a 16-byte descriptor at once. [VIRTIO v1.2 §2.7.5 "The Virtqueue Descriptor Table"] */
   readDescriptor(offset: number, out: Descriptor): void {
-    const gpa = this.#isDirect ? this.#gpa + offset : this.#locate(offset, 16, DmaAccess.READ);
-    if (gpa < 0) {
-      this.#transferRest(offset, 16, DmaAccess.READ);
-      this.#unpackDescriptor(out);
+    const view = this.#view;
+    if (view !== undefined) {
+      readDescriptorFrom(view, this.#base + offset, this.#isLittle, out);
       return;
     }
-    const memory = this.#memory;
-    out.addrLo = memory.readU32Le(gpa);
-    out.addrHi = memory.readU32Le(gpa + 4);
-    out.len = memory.readU32Le(gpa + 8);
-    const flagsAndNext = memory.readU32Le(gpa + 12);
-    out.flags = flagsAndNext & 0xffff;
-    out.next = flagsAndNext >>> 16;
+    const gpa = this.#find(offset, 16, DmaAccess.READ);
+    if (gpa < 0) {
+      this.#transferRest(offset, 16, DmaAccess.READ);
+      readDescriptorFrom(this.#scratch, 0, this.#isLittle, out);
+      return;
+    }
+    const first = this.#readU32At(gpa);
+    const second = this.#readU32At(gpa + 4);
+    out.addrLo = this.#isLittle ? first : second;
+    out.addrHi = this.#isLittle ? second : first;
+    out.len = this.#readU32At(gpa + 8);
+    out.flags = this.#readU16At(gpa + 12);
+    out.next = this.#readU16At(gpa + 14);
   }
 
   /**
@@ -96,31 +115,24 @@ export class RegionCache {
    * the rest, field by field. [qemu v7.2 hw/virtio/virtio.c vring_packed_desc_read]
    */
   readPackedDescriptor(offset: number, out: Descriptor): void {
-    const memory = this.#memory;
+    const view = this.#view;
+    if (view !== undefined) {
+      const at = this.#base + offset;
+      out.flags = view.getUint16(at + 14, true);
+      out.addrLo = view.getUint32(at, true);
+      out.addrHi = view.getUint32(at + 4, true);
+      out.next = view.getUint16(at + 12, true);
+      out.len = view.getUint32(at + 8, true);
+      return;
+    }
     out.flags = this.readU16(offset + 14);
-    let gpa = this.#isDirect ? this.#gpa + offset : this.#locate(offset, 8, DmaAccess.READ);
-    if (gpa >= 0) {
-      out.addrLo = memory.readU32Le(gpa);
-      out.addrHi = memory.readU32Le(gpa + 4);
-    } else {
-      this.#transferRest(offset, 8, DmaAccess.READ);
-      out.addrLo = this.#view.getUint32(0, true);
-      out.addrHi = this.#view.getUint32(4, true);
-    }
-    const id = offset + 12;
-    gpa = this.#isDirect ? this.#gpa + id : this.#locate(id, 2, DmaAccess.READ);
-    if (gpa >= 0) out.next = memory.readU16Le(gpa);
-    else {
-      this.#transferRest(id, 2, DmaAccess.READ);
-      out.next = this.#view.getUint16(0, true);
-    }
-    const len = offset + 8;
-    gpa = this.#isDirect ? this.#gpa + len : this.#locate(len, 4, DmaAccess.READ);
-    if (gpa >= 0) out.len = memory.readU32Le(gpa);
-    else {
-      this.#transferRest(len, 4, DmaAccess.READ);
-      out.len = this.#view.getUint32(0, true);
-    }
+    let gpa = this.#findOrRead(offset, 8);
+    out.addrLo = gpa < 0 ? this.#scratch.getUint32(0, true) : this.#memory.readU32Le(gpa);
+    out.addrHi = gpa < 0 ? this.#scratch.getUint32(4, true) : this.#memory.readU32Le(gpa + 4);
+    gpa = this.#findOrRead(offset + 12, 2);
+    out.next = gpa < 0 ? this.#scratch.getUint16(0, true) : this.#memory.readU16Le(gpa);
+    gpa = this.#findOrRead(offset + 8, 4);
+    out.len = gpa < 0 ? this.#scratch.getUint32(0, true) : this.#memory.readU32Le(gpa);
   }
 
   /**
@@ -128,34 +140,83 @@ export class RegionCache {
    * [qemu v7.2 hw/virtio/virtio.c vring_packed_desc_write]
    */
   writePackedDescriptor(offset: number, id: number, length: number, flags: number): void {
-    const at = offset + 12;
-    let gpa = this.#isDirect ? this.#gpa + at : this.#locate(at, 2, DmaAccess.WRITE);
+    const view = this.#view;
+    if (view !== undefined) {
+      const at = this.#base + offset;
+      view.setUint16(at + 12, id, true);
+      view.setUint32(at + 8, length, true);
+      view.setUint16(at + 14, flags, true);
+      return;
+    }
+    let gpa = this.#find(offset + 12, 2, DmaAccess.WRITE);
     if (gpa >= 0) this.#memory.writeU16Le(gpa, id);
     else {
-      this.#view.setUint16(0, id, true);
-      this.#transferRest(at, 2, DmaAccess.WRITE);
+      this.#scratch.setUint16(0, id, true);
+      this.#transferRest(offset + 12, 2, DmaAccess.WRITE);
     }
-    const len = offset + 8;
-    gpa = this.#isDirect ? this.#gpa + len : this.#locate(len, 4, DmaAccess.WRITE);
+    gpa = this.#find(offset + 8, 4, DmaAccess.WRITE);
     if (gpa >= 0) this.#memory.writeU32Le(gpa, length);
     else {
-      this.#view.setUint32(0, length, true);
-      this.#transferRest(len, 4, DmaAccess.WRITE);
+      this.#scratch.setUint32(0, length, true);
+      this.#transferRest(offset + 8, 4, DmaAccess.WRITE);
     }
     this.writeU16(offset + 14, flags);
   }
 
   /** Writes two 32-bit values at once: an entry of the used ring. */
   writeU32Pair(offset: number, first: number, second: number): void {
-    const gpa = this.#isDirect ? this.#gpa + offset : this.#locate(offset, 8, DmaAccess.WRITE);
+    const view = this.#view;
+    if (view !== undefined) {
+      view.setUint32(this.#base + offset, first, this.#isLittle);
+      view.setUint32(this.#base + offset + 4, second, this.#isLittle);
+      return;
+    }
+    const gpa = this.#find(offset, 8, DmaAccess.WRITE);
     if (gpa < 0) {
-      this.#view.setUint32(0, first, true);
-      this.#view.setUint32(4, second, true);
+      this.#scratch.setUint32(0, first, this.#isLittle);
+      this.#scratch.setUint32(4, second, this.#isLittle);
       this.#transferRest(offset, 8, DmaAccess.WRITE);
       return;
     }
-    this.#memory.writeU32Le(gpa, first);
-    this.#memory.writeU32Le(gpa + 4, second);
+    this.#writeU32At(gpa, first);
+    this.#writeU32At(gpa + 4, second);
+  }
+
+  #openDirect(gpa: number, length: number): void {
+    this.#gpa = gpa;
+    if (this.#memory.window?.(gpa, length, this.#window) !== true) return;
+    this.#view = this.#window.view;
+    this.#base = this.#window.offset;
+  }
+
+  #readU16At(gpa: number): number {
+    return this.#isLittle ? this.#memory.readU16Le(gpa) : this.#memory.readU16Be(gpa);
+  }
+
+  #readU32At(gpa: number): number {
+    return this.#isLittle ? this.#memory.readU32Le(gpa) : this.#memory.readU32Be(gpa);
+  }
+
+  #writeU16At(gpa: number, value: number): void {
+    if (this.#isLittle) this.#memory.writeU16Le(gpa, value);
+    else this.#memory.writeU16Be(gpa, value);
+  }
+
+  #writeU32At(gpa: number, value: number): void {
+    if (this.#isLittle) this.#memory.writeU32Le(gpa, value);
+    else this.#memory.writeU32Be(gpa, value);
+  }
+
+  // Where an access goes; -1 if not all of it lies in one mapping, or in none.
+  #find(offset: number, length: number, access: DmaAccess): number {
+    return this.#isDirect ? this.#gpa + offset : this.#locate(offset, length, access);
+  }
+
+  // The same for a read; what has no place of its own is in the scratch bytes then.
+  #findOrRead(offset: number, length: number): number {
+    const gpa = this.#find(offset, length, DmaAccess.READ);
+    if (gpa < 0) this.#transferRest(offset, length, DmaAccess.READ);
+    return gpa;
   }
 
   // Translates; -1 if not all of the access lies in one mapping, or in none.
@@ -202,15 +263,14 @@ export class RegionCache {
       if (status !== DmaStatus.OK) at.length = 0;
     }
   }
+}
 
-  #unpackDescriptor(out: Descriptor): void {
-    const view = this.#view;
-    out.addrLo = view.getUint32(0, true);
-    out.addrHi = view.getUint32(4, true);
-    out.len = view.getUint32(8, true);
-    out.flags = view.getUint16(12, true);
-    out.next = view.getUint16(14, true);
-  }
+function readDescriptorFrom(view: DataView, at: number, isLittle: boolean, out: Descriptor): void {
+  out.addrLo = view.getUint32(isLittle ? at : at + 4, isLittle);
+  out.addrHi = view.getUint32(isLittle ? at + 4 : at, isLittle);
+  out.len = view.getUint32(at + 8, isLittle);
+  out.flags = view.getUint16(at + 12, isLittle);
+  out.next = view.getUint16(at + 14, isLittle);
 }
 
 /**

@@ -17,8 +17,7 @@ import { vringNeedEvent } from './vring-need-event.js';
 
 /**
  * The device's half of a split virtqueue, access for access as QEMU does it: behind an IOMMU each
- * access is a translation that a log shows. Fields are little-endian whatever the guest is: the
- * device is not a legacy one. [qemu v7.2 hw/virtio/virtio.c]
+ * access is a translation that a log shows. [qemu v7.2 hw/virtio/virtio.c]
  *
  * Nothing in guest memory can make it throw or go round for ever: a chain ends after as many
  * descriptors as its table holds, or 1024 segments.
