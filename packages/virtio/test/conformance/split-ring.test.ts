@@ -8,7 +8,7 @@ import {
   VIRTQ_DESC_SIZE,
 } from '../../src/index.js';
 import { BUFFERS, createPair, type Pair, segments } from '../support/pair.js';
-import { physicalDma, TestHeap } from '../support/space.js';
+import { physicalDma } from '../support/space.js';
 
 const availFlags = (pair: Pair): number =>
   pair.memory.readU16Le(pair.driver.ringGpa + pair.driver.layout.avail);
