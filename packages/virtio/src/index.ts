@@ -64,9 +64,14 @@ export {
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from './formats/blk.js';
 export {
+  RING_EVENT_FLAGS_DESC,
+  RING_EVENT_FLAGS_DISABLE,
+  RING_EVENT_FLAGS_ENABLE,
   VIRTQ_AVAIL_F_NO_INTERRUPT,
+  VIRTQ_DESC_F_AVAIL,
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_USED,
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_SIZE,
   VIRTQ_USED_ELEM_SIZE,
@@ -76,6 +81,7 @@ export {
 export type { AvailBytes } from './ring/avail-bytes.js';
 export { VirtqueueElement } from './ring/device-element.js';
 export type { DeviceQueue, DeviceQueueOptions, QueueOwner } from './ring/device-queue.js';
+export { createDeviceQueue } from './ring/device-queue.js';
 export type { DmaMapper } from './ring/dma-mapper.js';
 export { BOUNCED, createSpaceMapper } from './ring/dma-mapper.js';
 export type { DriverQueue } from './ring/driver-queue.js';
@@ -89,9 +95,6 @@ export type {
   UsedBuffer,
 } from './ring/driver-types.js';
 export { ADD_ERRNO } from './ring/driver-types.js';
-export { SplitDeviceQueue } from './ring/split-device.js';
-export type { SplitDriverQueue } from './ring/split-driver.js';
-export { createSplitDriverQueue } from './ring/split-driver.js';
 export type { SplitRingLayout } from './ring/split-layout.js';
 export { splitRingLayout } from './ring/split-layout.js';
 export { vringNeedEvent } from './ring/vring-need-event.js';

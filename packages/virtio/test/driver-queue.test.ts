@@ -2,9 +2,9 @@ import { createGuestMemory } from '@pinhole/memory';
 import { describe, expect, test } from 'vitest';
 import {
   ADD_ERRNO,
-  createSplitDriverQueue,
+  createDriverQueue,
+  type DriverQueue,
   type DriverQueueOptions,
-  type SplitDriverQueue,
   splitRingLayout,
 } from '../src/index.js';
 import { BUFFERS, createPair, segments } from './support/pair.js';
@@ -16,7 +16,7 @@ interface Alone {
   readonly heap: TestHeap;
   readonly tables: TestHeap;
   readonly kicks: { count: number };
-  readonly create: (options?: Partial<DriverQueueOptions>) => SplitDriverQueue<string> | undefined;
+  readonly create: (options?: Partial<DriverQueueOptions>) => DriverQueue<string> | undefined;
 }
 
 function alone(heapSize: number = 2 ** 20, tables: TestHeap = new TestHeap(0x20_0000)): Alone {
@@ -38,10 +38,8 @@ function alone(heapSize: number = 2 ** 20, tables: TestHeap = new TestHeap(0x20_
     hasEventIdx: true,
     notify,
   };
-  const create = (
-    options: Partial<DriverQueueOptions> = {},
-  ): SplitDriverQueue<string> | undefined =>
-    createSplitDriverQueue<string>({ ...base, ...options });
+  const create = (options: Partial<DriverQueueOptions> = {}): DriverQueue<string> | undefined =>
+    createDriverQueue<string>({ ...base, ...options });
   return { dma, iommu, heap, tables, kicks, create };
 }
 

@@ -3,7 +3,7 @@ import { type HiLo, joinNumber, type TraceEvent, Tracer } from '@pinhole/base';
 import { createGuestMemory, DmaDirection, type DmaOps, type SparseMemory } from '@pinhole/memory';
 import { describe, expect, test } from 'vitest';
 import {
-  createSplitDriverQueue,
+  createDriverQueue,
   type DeviceQueue,
   featureBit,
   negotiateFeatures,
@@ -132,7 +132,7 @@ function play(name: string, hasIndirect: boolean): { device: string[]; guest: st
   const supported = FEATURES & ~(hasIndirect ? 0n : featureBit(VIRTIO_RING_F_INDIRECT_DESC));
   expect(negotiateFeatures(core, { supported }).ok).toBe(true);
   // Both requests of the recording have their table at the same address.
-  const driver = createSplitDriverQueue<number>({
+  const driver = createDriverQueue<number>({
     memory,
     dma,
     tables: { allocate: () => 0x704_b740, free: () => {} },

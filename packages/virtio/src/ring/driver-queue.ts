@@ -7,6 +7,7 @@ import type {
   Segment,
   UsedBuffer,
 } from './driver-types.js';
+import { createPackedDriverQueue } from './packed-driver.js';
 import { createSplitDriverQueue } from './split-driver.js';
 
 /**
@@ -18,10 +19,15 @@ export interface DriverQueue<T> {
   readonly id: string;
   /** Entries in the ring. */
   readonly size: number;
-  /** Where the ring lies in guest memory. */
+  /** Where the ring, or of a packed one the descriptor ring, lies in guest memory. */
   readonly ringGpa: Gpa;
   /** What the device is to be told. */
   readonly setup: QueueSetup;
+  /**
+   * What a kick carries with VIRTIO_F_NOTIFICATION_DATA: number of the queue, and above it where the
+   * next available entry goes. [VIRTIO v1.2 §2.9 "Driver Notifications"]
+   */
+  readonly notificationData: number;
   /** Free descriptors. */
   readonly numFree: number;
   /** What the device did wrong, if it did. */
@@ -46,6 +52,12 @@ export interface DriverQueue<T> {
   enableCallbacks(): boolean;
   /** Takes back a buffer that the device still holds; for a device that was reset. */
   detachUnused(): { token: T } | undefined;
+  /**
+   * Back to the start, in the same memory: for a queue that the device has reset, once
+   * `detachUnused` found all buffers.
+   * @throws VirtioError `E_QUEUE_IN_USE`
+   */
+  reset(): void;
   /** Gives the ring's memory back; the queue is over. */
   free(): void;
 }
@@ -56,5 +68,7 @@ export interface DriverQueue<T> {
  * @throws VirtioError `E_QUEUE_SIZE`
  */
 export function createDriverQueue<T>(options: DriverQueueOptions): DriverQueue<T> | undefined {
-  return createSplitDriverQueue<T>(options);
+  return options.isPacked === true
+    ? createPackedDriverQueue<T>(options)
+    : createSplitDriverQueue<T>(options);
 }

@@ -42,7 +42,7 @@ export interface UsedBuffer<T> {
 export interface BadRing {
   readonly kind: 'bad-ring';
   readonly id: number;
-  /** As Linux puts it: `id 300 out of range`, `id 3 is not a head!`. */
+  /** As Linux puts it: `id 300 out of range`, `id 3 is not a head!`; and `id 3 is ahead of its turn`. */
   readonly message: string;
 }
 
@@ -54,15 +54,26 @@ export interface DriverQueueOptions {
   readonly memory: GuestMemory;
   readonly dma: DmaOps;
   readonly tables: TableAllocator;
-  /** Entries: a power of two. */
+  /** VIRTIO_F_RING_PACKED was negotiated. */
+  readonly isPacked?: boolean;
+  /** Entries: a power of two in a split ring, any number from 1 to 32768 in a packed one. */
   readonly size: number;
-  /** Multiple at which the used ring lies in the allocation: SMP_CACHE_BYTES for PCI; 128 on ppc64. */
+  /** Number of the queue, for `notificationData`. Default 0. */
+  readonly index?: number;
+  /** Split rings only: multiple at which the used ring lies in the allocation: SMP_CACHE_BYTES for PCI; 128 on ppc64. */
   readonly layoutAlign: number;
   /** VIRTIO_RING_F_INDIRECT_DESC was negotiated. */
   readonly hasIndirect: boolean;
   /** VIRTIO_RING_F_EVENT_IDX was negotiated. */
   readonly hasEventIdx: boolean;
-  /** Take a smaller ring when there is no room for this one. Default true, as for PCI. */
+  /** VIRTIO_F_IN_ORDER was negotiated: buffers come back in the order in which they were added. */
+  readonly hasInOrder?: boolean;
+  /**
+   * A legacy driver on a big-endian machine: the ring has its byte order. Split rings only.
+   * [VIRTIO v1.2 §2.7.3 "Legacy Interfaces: A Note on Virtqueue Endianness"]
+   */
+  readonly isBigEndian?: boolean;
+  /** Split rings only: take a smaller ring when there is no room for this one. Default true, as for PCI. */
   readonly mayReduceSize?: boolean;
   /** The kernel's page size: a ring that fits one page is not made smaller. Default 4096. */
   readonly pageSize?: number;

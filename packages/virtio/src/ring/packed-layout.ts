@@ -1,4 +1,5 @@
-import { VIRTQ_DESC_F_AVAIL, VIRTQ_DESC_F_USED } from '../params.js';
+import { VirtioError } from '../errors.js';
+import { VIRTQ_DESC_F_AVAIL, VIRTQ_DESC_F_USED, VIRTQUEUE_SPEC_MAX_SIZE } from '../params.js';
 import { vringNeedEvent } from './vring-need-event.js';
 
 /** Offset of a descriptor's flags. [VIRTIO v1.2 §2.8.13 "The Virtqueue Descriptor Format"] */
@@ -42,4 +43,18 @@ export function packedNeedEvent(
   const index = wanted & ~EVENT_WRAP;
   const isSameLap = ((wanted & EVENT_WRAP) !== 0) === (wrap !== 0);
   return vringNeedEvent(isSameLap ? index : index - size, newIdx, oldIdx);
+}
+
+/**
+ * "Packed virtqueues support up to 2^15 entries each", and the size "does not have to be a power of
+ * 2". [VIRTIO v1.2 §2.8 "Packed Virtqueues", §2.8.10.1 "Structure Size and Alignment"]
+ * @throws VirtioError `E_QUEUE_SIZE`
+ */
+export function checkPackedQueueSize(size: number): void {
+  if (Number.isInteger(size) && size > 0 && size <= VIRTQUEUE_SPEC_MAX_SIZE) return;
+  throw new VirtioError(
+    'E_QUEUE_SIZE',
+    `expected a queue size from 1 to ${VIRTQUEUE_SPEC_MAX_SIZE}, found ${size}`,
+    { details: { size } },
+  );
 }

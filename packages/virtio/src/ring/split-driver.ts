@@ -1,24 +1,10 @@
-import { type Gpa, type HiLo, joinU64, NO_TRACE, type Tracer, u16 } from '@pinhole/base';
-import { DmaDirection, type DmaOps, type GuestMemory } from '@pinhole/memory';
-import { VirtioError } from '../errors.js';
-import {
-  VIRTQ_AVAIL_F_NO_INTERRUPT,
-  VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_NEXT,
-  VIRTQ_DESC_F_WRITE,
-  VIRTQ_DESC_SIZE,
-  VIRTQ_USED_F_NO_NOTIFY,
-} from '../params.js';
+import { type Gpa, type HiLo, joinU64, u16 } from '@pinhole/base';
+import type { DmaOps } from '@pinhole/memory';
+import { VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_DESC_SIZE, VIRTQ_USED_F_NO_NOTIFY } from '../params.js';
 import type { QueueSetup } from '../transport/transport.js';
-import { DriverDescriptors } from './driver-descriptors.js';
-import type { DriverQueue } from './driver-queue.js';
-import type {
-  AddResult,
-  BadRing,
-  DriverQueueOptions,
-  Segment,
-  UsedBuffer,
-} from './driver-types.js';
+import { DriverQueueBase } from './driver-queue-base.js';
+import type { DriverQueueOptions } from './driver-types.js';
+import { RingMemory } from './ring-memory.js';
 import {
   availEntryOffset,
   checkQueueSize,
@@ -50,63 +36,41 @@ export function createSplitDriverQueue<T>(
   return undefined;
 }
 
-/**
- * The driver's half of a split virtqueue, mapping for mapping as Linux does it.
- * [linux v6.1 drivers/virtio/virtio_ring.c]
- *
- * The device can write the used ring, and a careless device more: what the driver acts upon (the
- * addresses to unmap, the free list) is in its own memory, not in the ring. From the ring come only
- * an index and a length. Unlike Linux the end of a chain, too, is known without the ring.
- */
-export class SplitDriverQueue<T> implements DriverQueue<T> {
-  readonly id: string;
-  readonly size: number;
-  readonly layout: SplitRingLayout;
-  /** Where the ring lies in guest memory. */
-  readonly ringGpa: Gpa;
-  readonly #options: DriverQueueOptions;
-  readonly #memory: GuestMemory;
+/** The driver's half of a split virtqueue. [linux v6.1 drivers/virtio/virtio_ring.c virtqueue_add_split] */
+export class SplitDriverQueue<T> extends DriverQueueBase<T> {
+  protected override readonly retriesDirect = false;
+  readonly #layout: SplitRingLayout;
+  readonly #ring: RingMemory;
   readonly #dma: DmaOps;
-  readonly #tracer: Tracer;
   readonly #busHi: number;
   readonly #busLo: number;
-  readonly #descs: DriverDescriptors;
-  readonly #tokens: (T | undefined)[];
-  readonly #address: HiLo = { hi: 0, lo: 0 };
-  readonly #used: { kind: 'used'; token: T; length: number };
-  #numFree: number;
-  #freeHead = 0;
-  #numAdded = 0;
+  readonly #hasEventIdx: boolean;
+  readonly #index: number;
+  readonly #notify: (() => void) | undefined;
   #lastUsedIdx = 0;
   #availIdxShadow = 0;
   #availFlagsShadow = 0;
-  #wasEventTriggered = false;
-  #brokenBy: BadRing | undefined;
-  #isBroken = false;
-  #isFreed = false;
 
-  /** Use `createSplitDriverQueue`. */
+  /** Use `createDriverQueue`. */
   constructor(options: DriverQueueOptions, layout: SplitRingLayout, ringGpa: Gpa, address: HiLo) {
-    this.id = options.id ?? 'vq0';
-    this.size = layout.size;
-    this.layout = layout;
-    this.ringGpa = ringGpa;
-    this.#options = options;
-    this.#memory = options.memory;
+    super(options, layout.size);
+    this.#layout = layout;
+    this.#ring = new RingMemory(options.memory, ringGpa, layout.total, options.isBigEndian);
     this.#dma = options.dma;
-    this.#tracer = options.tracer ?? NO_TRACE;
     this.#busHi = address.hi;
     this.#busLo = address.lo;
-    this.#descs = new DriverDescriptors(options.memory, ringGpa + layout.desc, layout.size);
-    this.#tokens = new Array<T | undefined>(layout.size).fill(undefined);
-    this.#used = { kind: 'used', token: undefined as T, length: 0 };
-    this.#numFree = layout.size;
+    this.#hasEventIdx = options.hasEventIdx;
+    this.#index = options.index ?? 0;
+    this.#notify = options.notify;
   }
 
-  /** What the device is to be told. */
-  get setup(): QueueSetup {
+  override get ringGpa(): Gpa {
+    return this.#ring.gpa;
+  }
+
+  override get setup(): QueueSetup {
     const base = joinU64(this.#busHi, this.#busLo);
-    const { size, desc, avail, used } = this.layout;
+    const { size, desc, avail, used } = this.#layout;
     return {
       size,
       desc: base + BigInt(desc),
@@ -115,122 +79,20 @@ export class SplitDriverQueue<T> implements DriverQueue<T> {
     };
   }
 
-  /** Free descriptors. */
-  get numFree(): number {
-    return this.#numFree;
+  override get notificationData(): number {
+    return ((this.#availIdxShadow << 16) | this.#index) >>> 0;
   }
 
-  /** What the device did wrong, if it did. */
-  get brokenBy(): BadRing | undefined {
-    return this.#brokenBy;
-  }
-
-  /** After a bad used entry, and after `free`: nothing can be added, nothing comes back. */
-  get isBroken(): boolean {
-    return this.#isBroken;
-  }
-
-  /**
-   * Offers a buffer: pieces that the device reads, then pieces that it writes. `token` comes back
-   * with it. Maps the pieces in order, then the indirect table if there is one; when a mapping
-   * fails, ends those before it, first to last.
-   * [linux v6.1 drivers/virtio/virtio_ring.c virtqueue_add_split]
-   * @throws VirtioError `E_EMPTY_BUFFER` without any piece.
-   */
-  add(out: readonly Segment[], inn: readonly Segment[], token: T): AddResult {
-    const total = out.length + inn.length;
-    if (total === 0) {
-      throw new VirtioError('E_EMPTY_BUFFER', 'expected at least one segment, found none');
-    }
-    if (this.#isBroken) return 'broken';
-    const head = this.#freeHead;
-    const tableLength = VIRTQ_DESC_SIZE * total;
-    const table =
-      this.#options.hasIndirect && total > 1 && this.#numFree > 0
-        ? this.#options.tables.allocate(tableLength)
-        : undefined;
-    const descsUsed = table === undefined ? total : 1;
-    if (this.#numFree < descsUsed) {
-      // For historical reasons: prod the device, if there is something for it to read.
-      if (out.length > 0) this.#options.notify?.();
-      return 'ring-full';
-    }
-    const isAdded =
-      table === undefined
-        ? this.#addDirect(head, out, inn)
-        : this.#addIndirect(head, table, out, inn);
-    if (!isAdded) {
-      if (table !== undefined) this.#options.tables.free(table, tableLength);
-      return 'no-dma-space';
-    }
-    this.#numFree -= descsUsed;
-    this.#tokens[head] = token;
-    this.#expose(head);
-    return 'ok';
-  }
-
-  /**
-   * Whether the device wants a kick for what was added since the last call.
-   * [linux v6.1 drivers/virtio/virtio_ring.c virtqueue_kick_prepare_split]
-   */
-  kickPrepare(): boolean {
+  /** [linux v6.1 drivers/virtio/virtio_ring.c virtqueue_kick_prepare_split] */
+  override kickPrepare(): boolean {
     const newIdx = this.#availIdxShadow;
-    const oldIdx = u16(newIdx - this.#numAdded);
-    this.#numAdded = 0;
-    const ring = this.ringGpa;
-    if (this.#options.hasEventIdx) {
-      const availEvent = this.#memory.readU16Le(ring + this.layout.availEvent);
-      return vringNeedEvent(availEvent, newIdx, oldIdx);
+    const oldIdx = u16(newIdx - this.numAdded);
+    this.numAdded = 0;
+    if (this.#hasEventIdx) {
+      return vringNeedEvent(this.#ring.readU16(this.#layout.availEvent), newIdx, oldIdx);
     }
-    const flags = this.#memory.readU16Le(ring + this.layout.used + RING_FLAGS);
+    const flags = this.#ring.readU16(this.#layout.used + RING_FLAGS);
     return (flags & VIRTQ_USED_F_NO_NOTIFY) === 0;
-  }
-
-  /**
-   * Kicks the device if it wants that, and says whether it did.
-   * [linux v6.1 drivers/virtio/virtio_ring.c virtqueue_kick]
-   */
-  kick(): boolean {
-    if (!this.kickPrepare() || this.#isBroken) return false;
-    this.#options.notify?.();
-    return true;
-  }
-
-  /** Whether buffers came back that `getUsed` did not give yet. */
-  hasUsed(): boolean {
-    return this.#lastUsedIdx !== this.#readUsedIdx();
-  }
-
-  /**
-   * The next buffer that the device returned, its mappings ended: the table's first, then the
-   * pieces' in order. The object is the queue's own and good until the next call.
-   * [linux v6.1 drivers/virtio/virtio_ring.c virtqueue_get_buf_ctx_split]
-   */
-  getUsed(): UsedBuffer<T> | BadRing | undefined {
-    if (this.#isBroken || !this.hasUsed()) return undefined;
-    const entry = this.layout.used + usedEntryOffset(this.#lastUsedIdx & (this.size - 1));
-    const id = this.#memory.readU32Le(this.ringGpa + entry);
-    const length = this.#memory.readU32Le(this.ringGpa + entry + 4);
-    if (id >= this.size) return this.#bad(id, `id ${id} out of range`);
-    if (!this.#descs.isHead(id)) return this.#bad(id, `id ${id} is not a head!`);
-    this.#used.token = this.#tokens[id] as T;
-    this.#used.length = length;
-    this.#detach(id);
-    this.#lastUsedIdx = u16(this.#lastUsedIdx + 1);
-    if ((this.#availFlagsShadow & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0) {
-      this.#writeUsedEvent(this.#lastUsedIdx);
-    }
-    return this.#used;
-  }
-
-  /**
-   * What the driver's interrupt handler begins with: false if it has nothing to do here.
-   * [linux v6.1 drivers/virtio/virtio_ring.c vring_interrupt]
-   */
-  noteInterrupt(): boolean {
-    if (!this.hasUsed()) return false;
-    if (!this.#isBroken && this.#options.hasEventIdx) this.#wasEventTriggered = true;
-    return true;
   }
 
   /**
@@ -238,11 +100,11 @@ export class SplitDriverQueue<T> implements DriverQueue<T> {
    * not come again by itself, and nothing is written.
    * [linux v6.1 drivers/virtio/virtio_ring.c virtqueue_disable_cb_split]
    */
-  disableCallbacks(): void {
+  override disableCallbacks(): void {
     if ((this.#availFlagsShadow & VIRTQ_AVAIL_F_NO_INTERRUPT) !== 0) return;
     this.#availFlagsShadow |= VIRTQ_AVAIL_F_NO_INTERRUPT;
-    if (this.#wasEventTriggered) return;
-    if (this.#options.hasEventIdx) this.#writeUsedEvent(0);
+    if (this.wasEventTriggered) return;
+    if (this.#hasEventIdx) this.#ring.writeU16(this.#layout.usedEvent, 0);
     else this.#writeAvailFlags();
   }
 
@@ -250,167 +112,97 @@ export class SplitDriverQueue<T> implements DriverQueue<T> {
    * Asks for interrupts again. False if buffers came back in the meantime: process them first.
    * [linux v6.1 drivers/virtio/virtio_ring.c virtqueue_enable_cb]
    */
-  enableCallbacks(): boolean {
-    this.#wasEventTriggered = false;
+  override enableCallbacks(): boolean {
+    this.wasEventTriggered = false;
     if ((this.#availFlagsShadow & VIRTQ_AVAIL_F_NO_INTERRUPT) !== 0) {
       this.#availFlagsShadow &= ~VIRTQ_AVAIL_F_NO_INTERRUPT;
-      if (!this.#options.hasEventIdx) this.#writeAvailFlags();
+      if (!this.#hasEventIdx) this.#writeAvailFlags();
     }
-    this.#writeUsedEvent(this.#lastUsedIdx);
-    return this.#isBroken || !this.hasUsed();
+    this.#ring.writeU16(this.#layout.usedEvent, this.#lastUsedIdx);
+    return this.isBroken || !this.hasUsed();
   }
 
-  /**
-   * Takes back a buffer that the device still holds; for a device that was reset. Undefined when
-   * all are back. [linux v6.1 drivers/virtio/virtio_ring.c virtqueue_detach_unused_buf_split]
-   */
-  detachUnused(): { token: T } | undefined {
-    for (let head = 0; head < this.size; head += 1) {
-      if (!this.#descs.isHead(head)) continue;
-      const token = this.#tokens[head] as T;
-      this.#detach(head);
-      this.#availIdxShadow = u16(this.#availIdxShadow - 1);
-      this.#writeAvailIdx();
-      return { token };
-    }
-    return undefined;
+  /** For historical reasons: prod the device, if there is something for it to read. */
+  protected override ringFull(hasOut: boolean): void {
+    if (hasOut) this.#notify?.();
   }
 
-  /** Gives the ring's memory back; the queue is over. [linux v6.1 drivers/virtio/virtio_ring.c vring_free] */
-  free(): void {
-    if (this.#isFreed) return;
-    this.#isFreed = true;
-    this.#isBroken = true;
-    this.#dma.freeCoherent(this.ringGpa, this.#busHi, this.#busLo, this.layout.total);
+  protected override writeRing(
+    _head: number,
+    index: number,
+    _n: number,
+    length: number,
+    flags: number,
+  ): void {
+    const at = this.#layout.desc + VIRTQ_DESC_SIZE * index;
+    this.#ring.writeBuffer(at, this.address, length);
+    this.#ring.writeU16(at + 12, flags);
+    this.#ring.writeU16(at + 14, this.descs.next[index]!);
   }
 
-  // Into the ring's own descriptors, from `head` along the free list.
-  #addDirect(head: number, out: readonly Segment[], inn: readonly Segment[]): boolean {
-    const descs = this.#descs;
-    const total = out.length + inn.length;
-    let index = head;
-    for (let n = 0; n < total; n += 1) {
-      const isIn = n >= out.length;
-      const { gpa, length } = isIn ? inn[n - out.length]! : out[n]!;
-      if (!this.#dma.map(gpa, length, direction(isIn), this.#address)) {
-        this.#unmapDirect(head, n);
-        return false;
-      }
-      const more = n < total - 1 ? VIRTQ_DESC_F_NEXT : 0;
-      descs.writeRing(index, this.#address, length, (isIn ? VIRTQ_DESC_F_WRITE : 0) | more);
-      index = descs.next[index]!;
-    }
-    this.#freeHead = index;
-    descs.begin(head, total, 0);
-    return true;
-  }
-
-  // Into a table, which is mapped once it is filled.
-  #addIndirect(
-    head: number,
-    table: Gpa,
-    out: readonly Segment[],
-    inn: readonly Segment[],
-  ): boolean {
-    const descs = this.#descs;
-    const total = out.length + inn.length;
-    descs.beginTable(head, table, total);
-    for (let n = 0; n < total; n += 1) {
-      const isIn = n >= out.length;
-      const { gpa, length } = isIn ? inn[n - out.length]! : out[n]!;
-      if (!this.#dma.map(gpa, length, direction(isIn), this.#address)) {
-        this.#unmapTable(head, n);
-        return false;
-      }
-      const more = n < total - 1 ? VIRTQ_DESC_F_NEXT : 0;
-      descs.writeTable(head, n, this.#address, length, (isIn ? VIRTQ_DESC_F_WRITE : 0) | more);
-    }
-    const tableLength = VIRTQ_DESC_SIZE * total;
-    if (!this.#dma.map(table, tableLength, DmaDirection.TO_DEVICE, this.#address)) {
-      this.#unmapTable(head, total);
-      return false;
-    }
-    descs.writeRing(head, this.#address, tableLength, VIRTQ_DESC_F_INDIRECT);
-    this.#freeHead = descs.next[head]!;
-    descs.begin(head, 1, total);
-    return true;
-  }
-
-  // The new entry must be in the ring before the index shows it. [VIRTIO v1.2 §2.7.13.3.1]
-  #expose(head: number): void {
-    const entry = this.layout.avail + availEntryOffset(this.#availIdxShadow & (this.size - 1));
-    this.#memory.writeU16Le(this.ringGpa + entry, head);
+  /** The new entry must be in the ring before the index shows it. [VIRTIO v1.2 §2.7.13.3.1] */
+  protected override expose(head: number): void {
+    const entry = availEntryOffset(this.#availIdxShadow & (this.size - 1));
+    this.#ring.writeU16(this.#layout.avail + entry, head);
     this.#availIdxShadow = u16(this.#availIdxShadow + 1);
     this.#writeAvailIdx();
-    this.#numAdded += 1;
+    this.numAdded += 1;
     // So many without a kick that the next comparison of indices would go wrong.
-    if (this.#numAdded === 0xffff) this.kick();
+    if (this.numAdded === 0xffff) this.kick();
   }
 
-  // Ends the mappings of a buffer and frees its descriptors.
-  #detach(head: number): void {
-    const descs = this.#descs;
-    const count = descs.chainLength(head);
-    const tableEntries = descs.tableEntries(head);
-    this.#tokens[head] = undefined;
-    const last = this.#unmapDirect(head, count);
-    descs.next[last] = this.#freeHead;
-    this.#freeHead = head;
-    this.#numFree += count;
-    if (tableEntries > 0) {
-      this.#unmapTable(head, tableEntries);
-      this.#options.tables.free(descs.tableGpa(head), VIRTQ_DESC_SIZE * tableEntries);
-    }
-    descs.end(head);
+  protected override unexpose(): void {
+    this.#availIdxShadow = u16(this.#availIdxShadow - 1);
+    this.#writeAvailIdx();
   }
 
-  // Unmaps `count` ring descriptors from `head` on, and returns the last one.
-  #unmapDirect(head: number, count: number): number {
-    const descs = this.#descs;
-    let last = head;
-    for (let n = 0, index = head; n < count; n += 1) {
-      const isIn = (descs.flags[index]! & VIRTQ_DESC_F_WRITE) !== 0;
-      this.#dma.unmap(descs.hi[index]!, descs.lo[index]!, descs.len[index]!, direction(isIn));
-      last = index;
-      index = descs.next[index]!;
-    }
-    return last;
+  protected override hasUsedEntry(): boolean {
+    return this.#lastUsedIdx !== this.#readUsedIdx();
   }
 
-  #unmapTable(head: number, count: number): void {
-    const words = this.#descs.tableWords(head);
-    for (let at = 0; at < 4 * count; at += 4) {
-      const isIn = (words[at + 3]! & VIRTQ_DESC_F_WRITE) !== 0;
-      this.#dma.unmap(words[at]!, words[at + 1]!, words[at + 2]!, direction(isIn));
+  protected override usedCount(): number {
+    return u16(this.#readUsedIdx() - this.#lastUsedIdx);
+  }
+
+  protected override usedId(): number {
+    return this.#ring.readU32(this.#usedEntry());
+  }
+
+  protected override usedLength(): number {
+    return this.#ring.readU32(this.#usedEntry() + 4);
+  }
+
+  protected override advanceUsed(): void {
+    this.#lastUsedIdx = u16(this.#lastUsedIdx + 1);
+    if ((this.#availFlagsShadow & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0) {
+      this.#ring.writeU16(this.#layout.usedEvent, this.#lastUsedIdx);
     }
   }
 
-  #bad(id: number, message: string): BadRing {
-    this.#isBroken = true;
-    this.#brokenBy = { kind: 'bad-ring', id, message };
-    if (this.#tracer.on) {
-      this.#tracer.event('guest', 'virtqueue_bad_ring', { vq: this.id, message });
-    }
-    return this.#brokenBy;
+  protected override restart(): void {
+    this.#lastUsedIdx = 0;
+    this.#availIdxShadow = 0;
+    this.#availFlagsShadow = 0;
+    this.#ring.clear(this.#layout.total);
+  }
+
+  protected override freeRing(): void {
+    this.#dma.freeCoherent(this.ringGpa, this.#busHi, this.#busLo, this.#layout.total);
+  }
+
+  #usedEntry(): number {
+    return this.#layout.used + usedEntryOffset(this.#lastUsedIdx & (this.size - 1));
   }
 
   #readUsedIdx(): number {
-    return this.#memory.readU16Le(this.ringGpa + this.layout.used + RING_IDX);
+    return this.#ring.readU16(this.#layout.used + RING_IDX);
   }
 
   #writeAvailIdx(): void {
-    this.#memory.writeU16Le(this.ringGpa + this.layout.avail + RING_IDX, this.#availIdxShadow);
+    this.#ring.writeU16(this.#layout.avail + RING_IDX, this.#availIdxShadow);
   }
 
   #writeAvailFlags(): void {
-    this.#memory.writeU16Le(this.ringGpa + this.layout.avail + RING_FLAGS, this.#availFlagsShadow);
+    this.#ring.writeU16(this.#layout.avail + RING_FLAGS, this.#availFlagsShadow);
   }
-
-  #writeUsedEvent(value: number): void {
-    this.#memory.writeU16Le(this.ringGpa + this.layout.usedEvent, value);
-  }
-}
-
-function direction(isIn: boolean): DmaDirection {
-  return isIn ? DmaDirection.FROM_DEVICE : DmaDirection.TO_DEVICE;
 }

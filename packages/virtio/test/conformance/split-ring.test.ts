@@ -2,7 +2,7 @@ import { DmaAccess } from '@pinhole/memory';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
-  createSplitDriverQueue,
+  createDriverQueue,
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_SIZE,
@@ -166,7 +166,7 @@ describe('a queue that is reset', () => {
   test('takes up what the driver then gives: another size, another place [device-2.6.1.2.1-1]', () => {
     const { pair } = atWork();
     pair.core.resetQueue(0);
-    const again = createSplitDriverQueue<number>({
+    const again = createDriverQueue<number>({
       memory: pair.memory,
       dma: physicalDma(pair.heap),
       tables: pair.tables,

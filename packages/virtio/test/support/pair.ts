@@ -6,12 +6,16 @@ import {
   type SparseMemory,
 } from '@pinhole/memory';
 import {
-  createSplitDriverQueue,
+  createDriverQueue,
   type DeviceQueue,
+  type DriverQueue,
   featureBits,
   negotiateFeatures,
-  type SplitDriverQueue,
+  type SplitRingLayout,
   setDriverOk,
+  splitRingLayout,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
   VIRTIO_ID_BLOCK,
   VIRTIO_RING_F_EVENT_IDX,
@@ -24,11 +28,16 @@ export interface PairOptions {
   readonly size?: number;
   readonly hasIndirect?: boolean;
   readonly hasEventIdx?: boolean;
+  readonly isPacked?: boolean;
+  readonly hasInOrder?: boolean;
   readonly isBehindIommu?: boolean;
   readonly usesEventFds?: boolean;
   readonly handleOutput?: (queue: DeviceQueue) => void;
   readonly sink?: TraceSink;
 }
+
+/** A driver's queue; `layout` says where the parts of a split ring lie from `ringGpa` on. */
+export type PairDriver = DriverQueue<number> & { readonly layout: SplitRingLayout };
 
 /** A driver and a device that have found each other, with one queue between them. */
 export interface Pair {
@@ -40,7 +49,7 @@ export interface Pair {
   readonly dma: IommuDma;
   readonly core: VirtioDeviceCore;
   readonly device: DeviceQueue;
-  readonly driver: SplitDriverQueue<number>;
+  readonly driver: PairDriver;
   /** Interrupts so far. */
   readonly interrupts: { queue: number; config: number };
 }
@@ -51,6 +60,7 @@ export const BUFFERS = 0x100_0000;
 
 export function createPair(options: PairOptions = {}): Pair {
   const { size = 8, hasIndirect = true, hasEventIdx = true, isBehindIommu = false } = options;
+  const { isPacked = false, hasInOrder = false } = options;
   const memory = createGuestMemory({ regions: [{ base: 0, size: 2 ** 26 }] });
   const heap = new TestHeap(HEAP);
   const tables = new TestHeap(HEAP + 0x8_0000);
@@ -61,6 +71,8 @@ export function createPair(options: PairOptions = {}): Pair {
     VIRTIO_F_VERSION_1,
     ...(hasIndirect ? [VIRTIO_RING_F_INDIRECT_DESC] : []),
     ...(hasEventIdx ? [VIRTIO_RING_F_EVENT_IDX] : []),
+    ...(isPacked ? [VIRTIO_F_RING_PACKED] : []),
+    ...(hasInOrder ? [VIRTIO_F_IN_ORDER] : []),
   );
   const core = new VirtioDeviceCore({
     deviceId: VIRTIO_ID_BLOCK,
@@ -77,7 +89,7 @@ export function createPair(options: PairOptions = {}): Pair {
   });
   const result = negotiateFeatures(core, { supported: features });
   if (!result.ok) throw new Error(result.message);
-  const driver = createSplitDriverQueue<number>({
+  const queue = createDriverQueue<number>({
     memory,
     dma: isBehindIommu ? iommuDma : physicalDma(heap),
     tables,
@@ -85,9 +97,14 @@ export function createPair(options: PairOptions = {}): Pair {
     layoutAlign: 128,
     hasIndirect,
     hasEventIdx,
+    isPacked,
+    hasInOrder,
     notify: () => core.notifyQueue(0),
   });
-  if (driver === undefined) throw new Error('no room for the ring');
+  if (queue === undefined) throw new Error('no room for the ring');
+  const driver: PairDriver = Object.assign(queue, {
+    layout: splitRingLayout(isPacked ? 1 : size, 128),
+  });
   core.setupQueue(0, driver.setup);
   setDriverOk(core);
   const device = core.queues[0]!;

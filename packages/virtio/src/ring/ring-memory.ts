@@ -1,0 +1,61 @@
+import type { Gpa, HiLo } from '@pinhole/base';
+import type { GuestMemory, MemoryWindow } from '@pinhole/memory';
+
+/** A part of a ring, as the driver reaches it. */
+export class RingMemory {
+  readonly gpa: Gpa;
+  readonly #memory: GuestMemory;
+  readonly #isLittle: boolean;
+  // Where all of it lies in one piece: the quick way.
+  readonly #view: DataView | undefined;
+  readonly #base: number;
+
+  constructor(memory: GuestMemory, gpa: Gpa, length: number, isBigEndian = false) {
+    this.gpa = gpa;
+    this.#memory = memory;
+    this.#isLittle = !isBigEndian;
+    const window: MemoryWindow = { view: NO_VIEW, offset: 0 };
+    this.#view = memory.window?.(gpa, length, window) === true ? window.view : undefined;
+    this.#base = window.offset;
+  }
+
+  readU16(offset: number): number {
+    if (this.#view !== undefined) return this.#view.getUint16(this.#base + offset, this.#isLittle);
+    const at = this.gpa + offset;
+    return this.#isLittle ? this.#memory.readU16Le(at) : this.#memory.readU16Be(at);
+  }
+
+  writeU16(offset: number, value: number): void {
+    const at = this.gpa + offset;
+    if (this.#view !== undefined) this.#view.setUint16(this.#base + offset, value, this.#isLittle);
+    else if (this.#isLittle) this.#memory.writeU16Le(at, value);
+    else this.#memory.writeU16Be(at, value);
+  }
+
+  readU32(offset: number): number {
+    if (this.#view !== undefined) return this.#view.getUint32(this.#base + offset, this.#isLittle);
+    const at = this.gpa + offset;
+    return this.#isLittle ? this.#memory.readU32Le(at) : this.#memory.readU32Be(at);
+  }
+
+  writeU32(offset: number, value: number): void {
+    const at = this.gpa + offset;
+    if (this.#view !== undefined) this.#view.setUint32(this.#base + offset, value, this.#isLittle);
+    else if (this.#isLittle) this.#memory.writeU32Le(at, value);
+    else this.#memory.writeU32Be(at, value);
+  }
+
+  /** A 64-bit address and a 32-bit length: what every descriptor begins with. */
+  writeBuffer(offset: number, address: HiLo, length: number): void {
+    this.writeU32(offset, this.#isLittle ? address.lo : address.hi);
+    this.writeU32(offset + 4, this.#isLittle ? address.hi : address.lo);
+    this.writeU32(offset + 8, length);
+  }
+
+  /** All zeroes. */
+  clear(length: number): void {
+    this.#memory.fill(this.gpa, length, 0);
+  }
+}
+
+const NO_VIEW = new DataView(new ArrayBuffer(0));
