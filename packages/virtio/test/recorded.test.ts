@@ -9,6 +9,7 @@ import {
   negotiateFeatures,
   type Segment,
   setDriverOk,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_ID_BLOCK,
   VIRTIO_RING_F_INDIRECT_DESC,
   VirtioDeviceCore,
@@ -16,7 +17,7 @@ import {
 } from '../src/index.js';
 import { TestIommu } from './support/space.js';
 
-// What the device offered and the driver accepted, as the guest's console shows.
+// What the device offered and the driver accepted, as the guests' consoles show; without the layout.
 const FEATURES = 0x103_3000_6e54n;
 const DIRECTIONS = ['BIDIRECTIONAL', 'TO_DEVICE', 'FROM_DEVICE'];
 
@@ -32,9 +33,14 @@ class RecordedDma implements DmaOps {
   readonly said: string[] = [];
   readonly #iommu: TestIommu;
   readonly #addresses: number[];
+  readonly #rings: { readonly bus: number; readonly gpa: number }[];
 
   constructor(iommu: TestIommu, guest: readonly string[]) {
     this.#iommu = iommu;
+    this.#rings = guest
+      .map((line) => /^dma_alloc: .*dma_addr=(\w+) .*virt_addr=c(\w+)/.exec(line))
+      .filter((match) => match !== null)
+      .map(([, bus, gpa]) => ({ bus: Number.parseInt(bus!, 16), gpa: Number.parseInt(gpa!, 16) }));
     this.#addresses = guest
       .filter((line) => line.startsWith('dma_map_page'))
       .map((line) => Number.parseInt(/dma_addr=(\w+)/.exec(line)![1]!, 16));
@@ -60,18 +66,16 @@ class RecordedDma implements DmaOps {
   }
 
   allocCoherent(length: number, out: HiLo): number {
+    const { bus, gpa } = this.#rings.shift()!;
     out.hi = 0;
-    out.lo = 0x2000;
+    out.lo = bus;
     this.said.push(`dma_alloc: size=${length}`);
-    this.#iommu.set(0x2000, RING, 3);
-    this.#iommu.set(0x3000, RING + 0x1000, 3);
-    return RING;
+    for (let at = 0; at < length; at += 4096) this.#iommu.set(bus + at, gpa + at, 3);
+    return gpa;
   }
 
   freeCoherent(): void {}
 }
-
-const RING = 0x3e5_4000;
 
 /** A block device that reads zeroes, and completes after it has looked at the whole queue. */
 function handleReads(queue: DeviceQueue, memory: SparseMemory): VirtqueueElement[] {
@@ -99,7 +103,16 @@ function asQemuPrints({ name, args }: TraceEvent): string {
   return `${name} ${fields.join(' ')}`;
 }
 
-function play(name: string, hasIndirect: boolean): { device: string[]; guest: string[] } {
+interface Variant {
+  readonly hasIndirect: boolean;
+  readonly isPacked: boolean;
+  /** Where the kernel had its tables: both requests of a recording use the same place. */
+  readonly table: number;
+}
+
+function play(name: string, variant: Variant): { device: string[]; guest: string[] } {
+  const { hasIndirect, isPacked, table } = variant;
+  const features = isPacked ? FEATURES | featureBit(VIRTIO_F_RING_PACKED) : FEATURES;
   const memory = createGuestMemory({ regions: [{ base: 0, size: 2 ** 31 }] });
   const iommu = new TestIommu(memory);
   const guest = vector(`${name}.guest.txt`);
@@ -108,7 +121,7 @@ function play(name: string, hasIndirect: boolean): { device: string[]; guest: st
   iommu.onTranslate = (address) => device.push(`spapr_iommu_xlate 0x${address.toString(16)}`);
   const core: VirtioDeviceCore = new VirtioDeviceCore({
     deviceId: VIRTIO_ID_BLOCK,
-    features: FEATURES,
+    features,
     memory,
     space: iommu,
     elementSize: 240,
@@ -129,17 +142,17 @@ function play(name: string, hasIndirect: boolean): { device: string[]; guest: st
   core.onInterrupt(() => {
     wasInterrupted = true;
   });
-  const supported = FEATURES & ~(hasIndirect ? 0n : featureBit(VIRTIO_RING_F_INDIRECT_DESC));
+  const supported = features & ~(hasIndirect ? 0n : featureBit(VIRTIO_RING_F_INDIRECT_DESC));
   expect(negotiateFeatures(core, { supported }).ok).toBe(true);
-  // Both requests of the recording have their table at the same address.
   const driver = createDriverQueue<number>({
     memory,
     dma,
-    tables: { allocate: () => 0x704_b740, free: () => {} },
+    tables: { allocate: () => table, free: () => {} },
     size: core.queueMaxSize(0),
     layoutAlign: 128,
     hasIndirect,
     hasEventIdx: true,
+    isPacked,
     notify: () => core.notifyQueue(0),
   })!;
   core.setupQueue(0, driver.setup);
@@ -189,16 +202,17 @@ function recordedGuest(name: string): string[] {
 }
 
 describe.each([
-  ['linux6.12-pinhole', true],
-  ['linux6.12-pinhole-noindirect', false],
-])('%s', (name, hasIndirect) => {
+  ['linux6.12-pinhole', { hasIndirect: true, isPacked: false, table: 0x704_b740 }],
+  ['linux6.12-pinhole-noindirect', { hasIndirect: false, isPacked: false, table: 0 }],
+  ['linux6.12-pinhole-packed', { hasIndirect: true, isPacked: true, table: 0x702_0300 }],
+])('%s', (name, variant) => {
   test('the device asks for the translations that QEMU asked for, in its order', () => {
-    const { device } = play(name, hasIndirect);
+    const { device } = play(name, variant);
     const said = device.filter((line) => !line.startsWith('virtio_notify'));
     expect(said).toEqual(recordedDevice(name));
   });
 
   test('the driver maps and unmaps what Linux mapped and unmapped, in its order', () => {
-    expect(play(name, hasIndirect).guest).toEqual(recordedGuest(name));
+    expect(play(name, variant).guest).toEqual(recordedGuest(name));
   });
 });
