@@ -41,6 +41,8 @@ export const VIRTIO_F_RING_RESET = 40;
 export const VIRTIO_ID_NET = 1;
 /** [VIRTIO v1.2 §5.2.1 "Device ID"] */
 export const VIRTIO_ID_BLOCK = 2;
+/** [VIRTIO v1.2 §5.3.1 "Device ID"] */
+export const VIRTIO_ID_CONSOLE = 3;
 /** The entropy device. [VIRTIO v1.2 §5.4.1 "Device ID"] */
 export const VIRTIO_ID_RNG = 4;
 
@@ -62,3 +64,10 @@ export function featureBits(...bits: readonly number[]): bigint {
 export function hasFeature(bits: bigint, bit: number): boolean {
   return ((bits >> BigInt(bit)) & ONE) === ONE;
 }
+
+/** What only legacy drivers see of the features of any device. [qemu v7.2 include/hw/virtio/virtio.h VIRTIO_LEGACY_FEATURES] */
+export const VIRTIO_LEGACY_FEATURES: bigint = featureBits(
+  VIRTIO_F_NOTIFY_ON_EMPTY,
+  VIRTIO_F_ANY_LAYOUT,
+  VIRTIO_F_BAD_FEATURE,
+);

@@ -1,5 +1,10 @@
-export type { DeviceHooks, DeviceQueueModel, VirtioDeviceOptions } from './device/device-core.js';
 export { VirtioDeviceCore } from './device/device-core.js';
+export type {
+  DeviceHooks,
+  DeviceQueueModel,
+  PlugOptions,
+  VirtioDeviceOptions,
+} from './device/device-options.js';
 export type { VirtioErrorCode } from './errors.js';
 export { VirtioError } from './errors.js';
 export { featureNames } from './feature-names.js';
@@ -21,6 +26,7 @@ export {
   VIRTIO_F_SR_IOV,
   VIRTIO_F_VERSION_1,
   VIRTIO_ID_BLOCK,
+  VIRTIO_ID_CONSOLE,
   VIRTIO_ID_NET,
   VIRTIO_ID_RNG,
   VIRTIO_RING_F_EVENT_IDX,
@@ -113,6 +119,9 @@ export type {
   NegotiationResult,
 } from './transport/driver-init.js';
 export { negotiateFeatures, setDriverOk } from './transport/driver-init.js';
+export { connectPciInterrupts } from './transport/pci-bus.js';
+export type { PciInterrupt, VirtioPciDevice, VirtioPciOptions } from './transport/pci-device.js';
+export { createVirtioPci } from './transport/pci-device.js';
 export type { MsiMessage, PciInterrupts } from './transport/pci-interrupts.js';
 export type { PciTransportOptions, PciTransportResult } from './transport/pci-modern-driver.js';
 export { createPciModernTransport } from './transport/pci-modern-driver.js';

@@ -14,7 +14,6 @@ import {
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_ACCESS_PLATFORM,
-  VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
   VIRTIO_ID_BLOCK,
   VIRTIO_RING_F_EVENT_IDX,
@@ -127,12 +126,6 @@ describe('VIRTIO v1.2 §2.2 "Feature Bits"', () => {
     negotiateFeatures(core, { supported: PLATFORM });
     core.writeDriverFeatures(0n);
     expect(core.features).toBe(PLATFORM);
-  });
-
-  test('the packed ring is not modelled, and says so', () => {
-    expect(() => device(featureBit(VIRTIO_F_RING_PACKED))).toThrow(
-      expect.objectContaining({ code: 'E_NOT_MODELLED' }),
-    );
   });
 });
 

@@ -1,108 +1,56 @@
-import { NO_TRACE, NotModelled, type Tracer } from '@pinhole/base';
-import type { DmaSpace, GuestMemory } from '@pinhole/memory';
+import { NO_TRACE, type Tracer } from '@pinhole/base';
 import { VirtioError } from '../errors.js';
 import {
   hasFeature,
   VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
+  VIRTIO_LEGACY_FEATURES,
 } from '../features.js';
+import { VIRTQUEUE_MAX_SIZE } from '../params.js';
 import type { DeviceQueue } from '../ring/device-queue.js';
-import { createDeviceQueue } from '../ring/device-queue.js';
-import type { DmaMapper } from '../ring/dma-mapper.js';
 import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
 } from '../status.js';
-import type { InterruptCause, QueueSetup, VirtioTransport } from '../transport/transport.js';
-
-/** One queue of a device model. */
-export interface DeviceQueueModel {
-  /** The most entries that the driver may choose. */
-  readonly maxSize: number;
-  /** The driver kicked: pop, work, push. */
-  readonly handleOutput: (queue: DeviceQueue) => void;
-}
-
-/** Where a device model takes part in the life of the device. */
-export interface DeviceHooks {
-  /** Whether the device can work with what the driver accepted; false refuses FEATURES_OK. */
-  readonly validateFeatures?: (accepted: bigint) => boolean;
-  /** The driver wrote features; `accepted` are those of them that were offered. */
-  readonly setFeatures?: (accepted: bigint) => void;
-  /** The driver writes a new status, which takes effect after. */
-  readonly setStatus?: (status: number) => void;
-  /**
-   * The driver wrote to the configuration space: `config` is what it would be now, a copy. The model
-   * takes over what may be written. [qemu v7.2 hw/virtio/virtio.c virtio_config_modern_writeb]
-   */
-  readonly setConfig?: (config: Uint8Array) => void;
-  /** One queue is reset: drop its requests. */
-  readonly resetQueue?: (index: number) => void;
-  /** The device is reset: drop all requests. */
-  readonly reset?: () => void;
-}
-
-/** See the constructor of `VirtioDeviceCore`. */
-export interface VirtioDeviceOptions {
-  /** The type, such as `VIRTIO_ID_BLOCK`. */
-  readonly deviceId: number;
-  /** Names the device in traces; queue 1 of `vd0` is `vd0q1`. */
-  readonly id?: string;
-  /** The features that are offered. */
-  readonly features: bigint;
-  /** The configuration space; the model may change it in place. */
-  readonly config?: Uint8Array;
-  /** Guest memory, as the hypervisor sees it. */
-  readonly memory: GuestMemory;
-  /** The device's view of memory. */
-  readonly space: DmaSpace;
-  /** How buffers are reached; by default through `space`. */
-  readonly mapper?: DmaMapper;
-  readonly queues: readonly DeviceQueueModel[];
-  /** What traces give as the size of a request. */
-  readonly elementSize?: number;
-  /**
-   * Notifications pass through event descriptors (QEMU's `ioeventfd=on`, and for virtio-blk with it
-   * the data plane): every queue is kicked once at DRIVER_OK, and interrupts trace as
-   * `virtio_notify_irqfd`. Default true.
-   */
-  readonly usesEventFds?: boolean;
-  readonly hooks?: DeviceHooks;
-  readonly tracer?: Tracer;
-}
+import { ISR_CONFIG, ISR_QUEUE } from '../transport/pci-common-config.js';
+import type { InterruptHandler, QueueSetup, VirtioTransport } from '../transport/transport.js';
+import type { DeviceHooks, PlugOptions, VirtioDeviceOptions } from './device-options.js';
+import { QueueVariants } from './queue-variants.js';
 
 /**
  * What all virtio devices have in common, in QEMU's manner: features, status, queues, interrupts
- * and errors. [qemu v7.2 hw/virtio/virtio.c]
+ * and errors; what the registers of a transport act on. [qemu v7.2 hw/virtio/virtio.c]
  *
  * Deviates from the specification as QEMU does: a kick before DRIVER_OK is served.
  */
 export class VirtioDeviceCore implements VirtioTransport {
   readonly deviceId: number;
-  readonly isLegacy = false;
   readonly id: string;
   readonly tracer: Tracer;
-  readonly queues: readonly DeviceQueue[];
   /** The messages of `fail`, oldest first. */
   readonly errors: string[] = [];
   readonly #options: VirtioDeviceOptions;
   readonly #hooks: DeviceHooks;
   readonly #config: Uint8Array;
   readonly #usesEventFds: boolean;
+  readonly #variants: QueueVariants;
+  // Of each queue: entries as the driver chose, and where the driver said that it lies.
+  readonly #sizes: number[];
+  readonly #setups: (QueueSetup | undefined)[];
+  #offered: bigint;
+  #isBigEndianGuest = false;
   #accepted = 0n;
   #status = 0;
+  #isr = 0;
+  #generation = 0;
   #isBroken = false;
+  #isDisabled = false;
   #hasStarted = false;
-  #interrupt: ((cause: InterruptCause, index?: number) => void) | undefined;
+  #interrupt: InterruptHandler | undefined;
 
-  /** @throws NotModelled when the packed ring is offered. */
   constructor(options: VirtioDeviceOptions) {
-    if (hasFeature(options.features, VIRTIO_F_RING_PACKED)) {
-      throw new NotModelled('the packed virtqueue (VIRTIO_F_RING_PACKED)');
-    }
-    const { memory, space, mapper, elementSize } = options;
     this.deviceId = options.deviceId;
     this.id = options.id ?? 'vd0';
     this.tracer = options.tracer ?? NO_TRACE;
@@ -110,14 +58,25 @@ export class VirtioDeviceCore implements VirtioTransport {
     this.#hooks = options.hooks ?? {};
     this.#config = options.config ?? new Uint8Array(0);
     this.#usesEventFds = options.usesEventFds ?? true;
-    this.queues = options.queues.map(({ maxSize }, index) => {
-      const queue = { owner: this, id: `${this.id}q${index}`, maxSize, memory, space };
-      const extras = {
-        ...(mapper === undefined ? {} : { mapper }),
-        ...(elementSize === undefined ? {} : { elementSize }),
-      };
-      return createDeviceQueue(false, { ...queue, ...extras });
-    });
+    this.#offered = options.features;
+    this.#variants = new QueueVariants(this, options);
+    this.#sizes = options.queues.map(({ maxSize }) => maxSize);
+    this.#setups = options.queues.map(() => undefined);
+  }
+
+  /** The queues, in the layout and byte order that the accepted features mean. */
+  get queues(): readonly DeviceQueue[] {
+    return this.#variants.queues;
+  }
+
+  /** All features that are offered, the transport's included. */
+  get offeredFeatures(): bigint {
+    return this.#offered;
+  }
+
+  /** Those of them that a driver sees that does not go the legacy way. */
+  get modernFeatures(): bigint {
+    return this.#offered & ~(VIRTIO_LEGACY_FEATURES | (this.#options.legacyFeatures ?? 0n));
   }
 
   /** The features in force: offered and accepted. */
@@ -125,53 +84,146 @@ export class VirtioDeviceCore implements VirtioTransport {
     return this.#accepted;
   }
 
-  get isBroken(): boolean {
-    return this.#isBroken;
-  }
-
-  readDeviceFeatures(): bigint {
-    return this.#options.features;
-  }
-
-  /**
-   * "The driver MUST NOT accept a feature which the device did not offer": one that does is not
-   * heard. After FEATURES_OK nothing is. [qemu v7.2 hw/virtio/virtio.c virtio_set_features]
-   */
-  writeDriverFeatures(bits: bigint): void {
-    if ((this.#status & VIRTIO_CONFIG_S_FEATURES_OK) !== 0) return;
-    const accepted = bits & this.#options.features;
-    this.#hooks.setFeatures?.(accepted);
-    this.#accepted = accepted;
-    for (const queue of this.queues) queue.setFeatures(accepted);
-  }
-
-  readStatus(): number {
+  /** The device status. */
+  get status(): number {
     return this.#status;
   }
 
-  /** [qemu v7.2 hw/virtio/virtio-pci.c virtio_pci_common_write VIRTIO_PCI_COMMON_STATUS] */
-  writeStatus(value: number): void {
+  /** The ISR status: what there was to interrupt for, since it was cleared. */
+  get isr(): number {
+    return this.#isr;
+  }
+
+  /** Changes with the configuration space. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** Bytes of the configuration space. */
+  get configSize(): number {
+    return this.#config.length;
+  }
+
+  /**
+   * Whether fields of the rings, of the configuration space and of requests are big-endian: for a
+   * legacy driver of a big-endian guest. [qemu v7.2 include/hw/virtio/virtio-access.h virtio_access_is_big_endian]
+   */
+  get isBigEndian(): boolean {
+    return this.#isBigEndianGuest && !hasFeature(this.#accepted, VIRTIO_F_VERSION_1);
+  }
+
+  /** Whether the device leaves its queues alone: it failed, or may not use the bus. */
+  get isBroken(): boolean {
+    return this.#isBroken || this.#isDisabled;
+  }
+
+  /** A transport is put in front of the device. [qemu v7.2 hw/virtio/virtio-bus.c virtio_bus_device_plugged] */
+  plug(options: PlugOptions): void {
+    this.#offered = (this.#options.features | (options.added ?? 0n)) & ~(options.removed ?? 0n);
+    this.#isBigEndianGuest = options.isBigEndianGuest ?? false;
+    this.#selectQueues();
+  }
+
+  /** Registers who hears of interrupts, in place of whoever did before. The ISR says why. */
+  onInterrupt(handler: InterruptHandler): void {
+    this.#interrupt = handler;
+  }
+
+  /**
+   * The driver accepts features: "The driver MUST NOT accept a feature which the device did not
+   * offer": one that does is not heard. After FEATURES_OK nothing is.
+   * [qemu v7.2 hw/virtio/virtio.c virtio_set_features]
+   */
+  setFeatures(bits: bigint): void {
+    if ((this.#status & VIRTIO_CONFIG_S_FEATURES_OK) !== 0) return;
+    const accepted = bits & this.#offered;
+    this.#hooks.setFeatures?.(accepted);
+    this.#accepted = accepted;
+    this.#selectQueues();
+    for (const queue of this.queues) queue.setFeatures(accepted);
+  }
+
+  /**
+   * The driver writes the status. 0 is no more than a value here: the transport resets its registers
+   * and the device then. [qemu v7.2 hw/virtio/virtio-pci.c virtio_pci_common_write VIRTIO_PCI_COMMON_STATUS]
+   */
+  setStatus(value: number): void {
     const status = value & 0xff;
     const isLive = (status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0;
     if (!isLive) this.#hasStarted = false;
-    this.#setStatus(status);
-    if (isLive && !this.#hasStarted) {
-      this.#hasStarted = true;
-      if (this.#usesEventFds) this.#kickAll();
-    }
-    if (this.#status === 0) this.#reset();
+    this.#changeStatus(status);
+    if (!isLive || this.#hasStarted) return;
+    this.#hasStarted = true;
+    if (this.#usesEventFds) this.#kickAll();
   }
 
-  queueMaxSize(index: number): number {
-    return this.queues[index]?.maxSize ?? 0;
+  /**
+   * Whether the device may use the bus. Without, it stops, and its queues are left alone until it
+   * may again, or is reset. [qemu v7.2 hw/virtio/virtio-pci.c virtio_write_config]
+   */
+  setBusMaster(isOn: boolean): void {
+    this.#isDisabled = !isOn;
+    if (isOn) return;
+    this.#hasStarted = false;
+    this.#changeStatus(this.#status & ~VIRTIO_CONFIG_S_DRIVER_OK);
   }
 
-  setupQueue(index: number, setup: QueueSetup): void {
+  /** Sets the status once more, as the log shows. [qemu v7.2 hw/virtio/virtio.c virtio_reset] */
+  reset(): void {
+    this.#hasStarted = false;
+    this.#changeStatus(0);
+    this.#hooks.reset?.();
+    this.#isBroken = false;
+    this.#isDisabled = false;
+    this.#accepted = 0n;
+    this.#isr = 0;
+    for (let index = 0; index < this.#sizes.length; index += 1) this.#resetRing(index);
+    this.#selectQueues();
+  }
+
+  /** Entries of queue `index`; 0: there is no such queue. */
+  queueSize(index: number): number {
+    return this.#sizes[index] ?? 0;
+  }
+
+  /**
+   * The driver chooses the size, which it sees at once and the queue when its addresses come. What
+   * QEMU does not take leaves the old one. [qemu v7.2 hw/virtio/virtio.c virtio_queue_set_num]
+   */
+  setQueueSize(index: number, size: number): void {
+    if (this.#sizes[index] === undefined || size === 0 || size > VIRTQUEUE_MAX_SIZE) return;
+    this.#sizes[index] = size;
+  }
+
+  /** Where the driver said that queue `index` lies, if it did. */
+  queueSetup(index: number): QueueSetup | undefined {
+    return this.#setups[index];
+  }
+
+  /** The driver gives the addresses of queue `index`. [qemu v7.2 hw/virtio/virtio.c virtio_queue_set_rings] */
+  setQueueRings(index: number, rings: Omit<QueueSetup, 'size'>): void {
+    const size = this.#sizes[index];
+    if (size === undefined) return;
+    const setup = { ...rings, size };
+    this.#setups[index] = setup;
     this.queues[index]?.configure(setup);
   }
 
-  /** Ignored for a queue that is not there or not set up, and while the device is broken. */
-  notifyQueue(index: number): void {
+  /** The driver takes queue `index` back. [qemu v7.2 hw/virtio/virtio.c virtio_queue_reset] */
+  resetQueue(index: number): boolean {
+    if (this.#sizes[index] === undefined) return false;
+    this.#hooks.resetQueue?.(index);
+    this.#resetRing(index);
+    this.queues[index]?.setFeatures(this.#accepted);
+    return true;
+  }
+
+  /**
+   * Ignored for a queue that is not there or not set up, and while the device is broken. The data
+   * of a notification is a hint that QEMU makes no use of.
+   * [qemu v7.2 hw/virtio/virtio.c virtio_queue_notify]
+   */
+  notifyQueue(index: number, _data?: number): void {
     const queue = this.queues[index];
     if (queue === undefined || !queue.isConfigured || this.#isBroken) return;
     if (this.tracer.on) {
@@ -181,10 +233,15 @@ export class VirtioDeviceCore implements VirtioTransport {
     this.#options.queues[index]!.handleOutput(queue);
   }
 
+  /** A read that reaches beyond the end gives ones. [qemu v7.2 hw/virtio/virtio.c virtio_config_modern_readl] */
   readConfig(offset: number, into: Uint8Array): void {
     const end = offset + into.length;
-    if (offset >= 0 && end <= this.#config.length) into.set(this.#config.subarray(offset, end));
-    else into.fill(0xff);
+    if (offset < 0 || end > this.#config.length) {
+      into.fill(0xff);
+      return;
+    }
+    this.#hooks.getConfig?.(this.#config);
+    into.set(this.#config.subarray(offset, end));
   }
 
   /** A write that reaches beyond the end is lost. */
@@ -195,22 +252,11 @@ export class VirtioDeviceCore implements VirtioTransport {
     this.#hooks.setConfig?.(config);
   }
 
-  configGeneration(): number {
-    return 0;
-  }
-
-  resetQueue(index: number): boolean {
-    if (this.queues[index] !== undefined) this.#hooks.resetQueue?.(index);
-    this.queues[index]?.reset();
-    return true;
-  }
-
-  pollInterrupt(): boolean {
-    return false;
-  }
-
-  onInterrupt(handler: (cause: InterruptCause, index?: number) => void): void {
-    this.#interrupt = handler;
+  /** Takes bits out of the ISR, and says what it was. */
+  clearIsr(bits = 0xff): number {
+    const isr = this.#isr;
+    this.#isr &= ~bits;
+    return isr;
   }
 
   /**
@@ -230,15 +276,22 @@ export class VirtioDeviceCore implements VirtioTransport {
       const name = this.#usesEventFds ? 'virtio_notify_irqfd' : 'virtio_notify';
       this.tracer.event('device', name, { vdev: this.id, vq: queue.id });
     }
+    this.#isr |= ISR_QUEUE;
     // An irqfd is signalled even when the device is broken. [qemu v7.2 hw/virtio/virtio.c virtio_notify_irqfd]
-    if (this.#usesEventFds || !this.#isBroken) this.#interrupt?.('queue', index);
+    if (this.#usesEventFds || !this.isBroken) this.#interrupt?.('queue', index);
     return true;
   }
 
-  /** The configuration changed: interrupts the driver if it is up. [qemu v7.2 hw/virtio/virtio.c virtio_notify_config] */
+  /**
+   * The configuration changed: interrupts the driver if it is up.
+   * [qemu v7.2 hw/virtio/virtio.c virtio_notify_config]
+   *
+   * Deviates: the generation changes before DRIVER_OK, too, as a driver expects that reads the
+   * configuration while it sets the device up.
+   */
   notifyConfig(): void {
-    if ((this.#status & VIRTIO_CONFIG_S_DRIVER_OK) === 0 || this.#isBroken) return;
-    this.#interrupt?.('config');
+    this.#generation = (this.#generation + 1) >>> 0;
+    if ((this.#status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0) this.#interruptConfig();
   }
 
   /**
@@ -252,13 +305,18 @@ export class VirtioDeviceCore implements VirtioTransport {
     }
     if (hasFeature(this.#accepted, VIRTIO_F_VERSION_1)) {
       this.#status |= VIRTIO_CONFIG_S_NEEDS_RESET;
-      this.notifyConfig();
+      if ((this.#status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0) this.notifyConfig();
     }
     this.#isBroken = true;
   }
 
+  #interruptConfig(): void {
+    this.#isr |= ISR_QUEUE | ISR_CONFIG;
+    if (!this.isBroken) this.#interrupt?.('config');
+  }
+
   /** [qemu v7.2 hw/virtio/virtio.c virtio_set_status] */
-  #setStatus(status: number): void {
+  #changeStatus(status: number): void {
     if (this.tracer.on) {
       this.tracer.event('device', 'virtio_set_status', { vdev: this.id, val: status });
     }
@@ -276,7 +334,7 @@ export class VirtioDeviceCore implements VirtioTransport {
   #acceptsFeatures(): boolean {
     const accepted = this.#accepted;
     if (!hasFeature(accepted, VIRTIO_F_VERSION_1)) return true;
-    const isOffered = hasFeature(this.#options.features, VIRTIO_F_ACCESS_PLATFORM);
+    const isOffered = hasFeature(this.#offered, VIRTIO_F_ACCESS_PLATFORM);
     if (isOffered && !hasFeature(accepted, VIRTIO_F_ACCESS_PLATFORM)) return false;
     return this.#hooks.validateFeatures?.(accepted) ?? true;
   }
@@ -286,12 +344,56 @@ export class VirtioDeviceCore implements VirtioTransport {
     for (let index = 0; index < this.queues.length; index += 1) this.notifyQueue(index);
   }
 
-  /** Sets the status once more, as the log shows. [qemu v7.2 hw/virtio/virtio.c virtio_reset] */
-  #reset(): void {
-    this.#setStatus(0);
-    this.#hooks.reset?.();
-    this.#isBroken = false;
-    this.#accepted = 0n;
-    for (const queue of this.queues) queue.reset();
+  #selectQueues(): void {
+    const isPacked = hasFeature(this.#accepted, VIRTIO_F_RING_PACKED);
+    if (!this.#variants.select(isPacked, this.isBigEndian)) return;
+    // A driver that negotiates again with queues that are set up.
+    for (const [index, setup] of this.#setups.entries()) {
+      if (setup !== undefined) this.queues[index]?.configure(setup);
+    }
+  }
+
+  #resetRing(index: number): void {
+    this.queues[index]?.reset();
+    this.#sizes[index] = this.#options.queues[index]!.maxSize;
+    this.#setups[index] = undefined;
+  }
+
+  // To be removed: the device as its own transport.
+
+  readonly isLegacy = false;
+
+  readDeviceFeatures(): bigint {
+    return this.#offered;
+  }
+
+  writeDriverFeatures(bits: bigint): void {
+    this.setFeatures(bits);
+  }
+
+  readStatus(): number {
+    return this.#status;
+  }
+
+  writeStatus(value: number): void {
+    this.setStatus(value);
+    if (this.#status === 0) this.reset();
+  }
+
+  queueMaxSize(index: number): number {
+    return this.queueSize(index);
+  }
+
+  setupQueue(index: number, setup: QueueSetup): void {
+    this.setQueueSize(index, setup.size);
+    this.setQueueRings(index, setup);
+  }
+
+  configGeneration(): number {
+    return this.#generation;
+  }
+
+  pollInterrupt(): boolean {
+    return false;
   }
 }
