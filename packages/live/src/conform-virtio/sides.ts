@@ -1,0 +1,170 @@
+import { createRng } from '@pinhole/base';
+import { type FdtNode, parseFdt } from '@pinhole/fdt';
+import {
+  createPhysicalDmaOps,
+  findKernelProfile,
+  GuestPages,
+  type KernelProfile,
+  PseriesDma,
+  readPhbDescription,
+} from '@pinhole/guest';
+import { H_GET_TCE, H_PUT_TCE, type Hypercalls } from '@pinhole/hcall';
+import type { GuestMemory } from '@pinhole/memory';
+import { spaprPhbBuid } from '@pinhole/tce';
+import type { PciFunction } from '@pinhole/virtio';
+import type { LiveQemu } from '../live-qemu.js';
+import { VirtioRig } from './rig.js';
+import type { VirtioShape } from './shapes.js';
+
+/** One of the two machines with the devices that are compared. */
+export interface VirtioSide {
+  readonly memory: GuestMemory;
+  readonly hypercalls: Hypercalls;
+  /** The root of the device tree. */
+  deviceTree(): FdtNode;
+  pciFunction(shape: VirtioShape): PciFunction;
+  /** What the disk of a device holds now. */
+  disk(shape: VirtioShape): Uint8Array;
+  /**
+   * Lets the device work until `isDone`. False: it does nothing more, or not in `timeoutMs`, which
+   * the model does not need.
+   */
+  wait(isDone: () => boolean, timeoutMs: number): boolean;
+  /** Devices and windows as at the start. */
+  reset(): void;
+  close(): void;
+}
+
+/** Guest memory of both sides in bytes, and where the guest of a rig has its own. */
+export const MEMORY_SIZE = 0x1000_0000;
+const KERNEL = { base: 2 ** 24, size: 7 * 2 ** 24 };
+const USER = { base: 2 ** 27, size: 2 ** 26 };
+const PAGE = 4096n;
+/** In a TCE: the device may write. [qemu v7.2 include/exec/memory.h IOMMU_WO] */
+const TCE_WRITE = 2n;
+const KERNEL_RELEASE = 'linux-6.1';
+
+/** The guest of one side, freshly booted: its memory, and DMA on both bridges. */
+export class SideGuest {
+  readonly side: VirtioSide;
+  readonly #pages: GuestPages;
+  readonly #kernel: KernelProfile;
+  readonly #bridges = new Map<number, PseriesDma>();
+  readonly #root: FdtNode;
+
+  constructor(side: VirtioSide, seed: number) {
+    this.side = side;
+    const kernel = findKernelProfile(KERNEL_RELEASE);
+    if (kernel === undefined) throw new Error(`no kernel profile ${KERNEL_RELEASE}`);
+    this.#kernel = kernel;
+    this.#pages = new GuestPages({
+      pageSize: kernel.pageSize,
+      kernel: KERNEL,
+      user: USER,
+      rng: createRng(seed),
+    });
+    // Before memory is written: QEMU leaves the tree in it.
+    this.#root = side.deviceTree();
+  }
+
+  /** Brings a device up as far as DRIVER_OK. @throws Error what the kernel would say. */
+  start(shape: VirtioShape, accept?: bigint): VirtioRig {
+    const { memory, hypercalls } = this.side;
+    const pages = this.#pages;
+    const fn = this.side.pciFunction(shape);
+    const dma = shape.iommuPlatform
+      ? this.#bridge(shape.bridge).probe({ slot: fn.name }).ops
+      : createPhysicalDmaOps({ memory, pages });
+    const liobn = shape.bridge === 0 ? 0x8000_0000n : 0x8000_0100n;
+    return new VirtioRig({
+      fn,
+      memory,
+      pages,
+      dma,
+      spoil: ({ hi, lo }, length, how) => {
+        const bus = (BigInt(hi) << 32n) | BigInt(lo);
+        const last = bus + BigInt(length) - 1n;
+        for (let page = bus / PAGE; page <= last / PAGE; page += 1n) {
+          const ioba = page * PAGE;
+          const [tce = 0n] = hypercalls.call(H_GET_TCE, [liobn, ioba]).out;
+          hypercalls.call(H_PUT_TCE, [liobn, ioba, how === 'unmapped' ? 0n : tce & ~TCE_WRITE]);
+        }
+      },
+      ...(accept === undefined ? {} : { accept }),
+    });
+  }
+
+  #bridge(index: number): PseriesDma {
+    const known = this.#bridges.get(index);
+    if (known !== undefined) return known;
+    const buid = spaprPhbBuid(index);
+    const phb = readPhbDescription(this.#root, `/pci@${buid.toString(16)}`);
+    if (phb === undefined) throw new Error(`no host bridge ${index} in the device tree`);
+    const { memory, hypercalls } = this.side;
+    const dma = new PseriesDma({
+      kernel: this.#kernel,
+      memory,
+      pages: this.#pages,
+      hypercalls,
+      phb,
+      hasMultiTce: true,
+      cpus: 1,
+    });
+    this.#bridges.set(index, dma);
+    return dma;
+  }
+}
+
+/** A real QEMU. */
+export class LiveVirtioSide implements VirtioSide {
+  readonly memory: GuestMemory;
+  readonly hypercalls: Hypercalls;
+  readonly #qemu: LiveQemu;
+  readonly #readDisk: (shape: VirtioShape) => Uint8Array;
+  readonly #onClose: () => void;
+
+  constructor(
+    qemu: LiveQemu,
+    readDisk: (shape: VirtioShape) => Uint8Array,
+    onClose: () => void = () => {},
+  ) {
+    this.#qemu = qemu;
+    this.#onClose = onClose;
+    this.#readDisk = readDisk;
+    this.memory = qemu.memory;
+    this.hypercalls = qemu;
+  }
+
+  deviceTree(): FdtNode {
+    return parseFdt(this.#qemu.deviceTree()).root;
+  }
+
+  pciFunction({ bridge, slot }: VirtioShape): PciFunction {
+    return this.#qemu.pciFunction({ phb: spaprPhbBuid(bridge), device: slot });
+  }
+
+  disk(shape: VirtioShape): Uint8Array {
+    return this.#readDisk(shape);
+  }
+
+  wait(isDone: () => boolean, timeoutMs: number): boolean {
+    const end = performance.now() + timeoutMs;
+    while (!isDone()) {
+      if (performance.now() > end) return false;
+    }
+    return true;
+  }
+
+  reset(): void {
+    this.#qemu.reset();
+  }
+
+  get version(): string {
+    return this.#qemu.version;
+  }
+
+  close(): void {
+    this.#qemu.close();
+    this.#onClose();
+  }
+}
