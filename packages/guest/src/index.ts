@@ -1,5 +1,3 @@
-export type { QueueLimits } from './block-layer.js';
-export { splitTransfer } from './block-layer.js';
 export type { DdwDevice, DdwResult, DynamicDmaWindowsOptions } from './ddw.js';
 export { DynamicDmaWindows } from './ddw.js';
 export type { DecisionStep } from './decision-step.js';
@@ -20,6 +18,22 @@ export {
 export type { MapSgOptions, SgElement, SgSegment } from './dma-map-sg.js';
 export { iommuMapSg, iommuUnmapSg } from './dma-map-sg.js';
 export { createPhysicalDmaOps } from './dma-none.js';
+export type { BlkCommand, BlkOutcome, BlkRequest, SectorRange } from './drivers/blk/blk-request.js';
+export type { QueueLimits } from './drivers/blk/block-layer.js';
+export { splitTransfer } from './drivers/blk/block-layer.js';
+export type {
+  ProbeResult,
+  RangeLimits,
+  SubmitOptions,
+  VirtioBlkDriverOptions,
+} from './drivers/blk/virtio-blk-driver.js';
+export { isBlkSuccess, probeVirtioBlk, VirtioBlkDriver } from './drivers/blk/virtio-blk-driver.js';
+export type {
+  InterruptListener,
+  OpenResult,
+  VirtioDriverOptions,
+} from './drivers/driver-context.js';
+export { DriverContext, InterruptWork, openDevice, takeUsed } from './drivers/driver-context.js';
 export type { GuestPagesOptions, GuestRun } from './guest-pages.js';
 export { GuestPages } from './guest-pages.js';
 export type { IommuAllocOptions, IommuTableOptions } from './iommu-table.js';
@@ -44,6 +58,7 @@ export type {
   VringRule,
 } from './kernel-profiles/types.js';
 export type { PhbDescription } from './phb-description.js';
+export { readPhbDescription } from './phb-description.js';
 export type { DeviceDma, ProbeRequest, PseriesDmaOptions } from './pseries-dma.js';
 export { PseriesDma, VIRTIO_PCI_MASKS } from './pseries-dma.js';
 export type { ProtectedPlatform } from './restricted-access.js';
@@ -53,7 +68,5 @@ export type { SwiotlbOptions } from './swiotlb.js';
 export { Swiotlb, swiotlbPool } from './swiotlb.js';
 export type { TceCallsOptions, TceWindow } from './tce-calls.js';
 export { TceCalls } from './tce-calls.js';
-export type { BlkOutcome, ProbeResult, VirtioBlkDriverOptions } from './virtio-blk-driver.js';
-export { isBlkSuccess, probeVirtioBlk, VirtioBlkDriver } from './virtio-blk-driver.js';
 export type { VirtioDmaPolicy, VringDmaDecision, VringDmaQuestion } from './vring-dma.js';
 export { findPolicy, VIRTIO_DMA_POLICIES } from './vring-dma.js';

@@ -1,10 +1,13 @@
-export type { BlockBackend } from './block-backend.js';
-export { checkDiskSize, createMemoryBackend, SECTOR_SIZE } from './block-backend.js';
+export type { BlockBackend } from './devices/blk/block-backend.js';
+export { checkDiskSize, createMemoryBackend, SECTOR_SIZE } from './devices/blk/block-backend.js';
+export type { VirtioBlkOptions } from './devices/blk/virtio-blk.js';
+export { VirtioBlk } from './devices/blk/virtio-blk.js';
+export { ElementBytes } from './element-bytes.js';
 export type { QemuErrorCode } from './errors.js';
 export { QemuError } from './errors.js';
 export type { GlobalBounce } from './qemu-mapper.js';
 export { QemuMapper } from './qemu-mapper.js';
-export type { VirtioBlkOptions } from './virtio-blk.js';
-export { VirtioBlk } from './virtio-blk.js';
 export type { BusPlugOptions } from './virtio-bus.js';
 export { chooseDmaSpace } from './virtio-bus.js';
+export type { PluggedDevice, VirtioDeviceSettings, VirtioDeviceType } from './virtio-device.js';
+export { plugVirtioDevice } from './virtio-device.js';

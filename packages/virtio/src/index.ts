@@ -32,13 +32,17 @@ export {
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
 } from './features.js';
-export type { BlkConfig, BlkHeader } from './formats/blk.js';
+export type { BlkConfig, BlkHeader, BlkRange } from './formats/blk.js';
 export {
+  blkConfigParts,
   decodeBlkConfig,
   decodeBlkHeader,
+  decodeBlkRange,
   encodeBlkConfig,
   encodeBlkHeader,
+  encodeBlkRange,
   VIRTIO_BLK_CONFIG_SIZE,
+  VIRTIO_BLK_CONFIG_WRITEBACK,
   VIRTIO_BLK_F_BARRIER,
   VIRTIO_BLK_F_BLK_SIZE,
   VIRTIO_BLK_F_CONFIG_WCE,
@@ -56,19 +60,25 @@ export {
   VIRTIO_BLK_F_WRITE_ZEROES,
   VIRTIO_BLK_HEADER_SIZE,
   VIRTIO_BLK_ID_BYTES,
+  VIRTIO_BLK_RANGE_SIZE,
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
   VIRTIO_BLK_S_UNSUPP,
   VIRTIO_BLK_SECTOR_SIZE,
+  VIRTIO_BLK_T_BARRIER,
   VIRTIO_BLK_T_DISCARD,
   VIRTIO_BLK_T_FLUSH,
   VIRTIO_BLK_T_GET_ID,
   VIRTIO_BLK_T_GET_LIFETIME,
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
+  VIRTIO_BLK_T_SCSI_CMD,
   VIRTIO_BLK_T_SECURE_ERASE,
   VIRTIO_BLK_T_WRITE_ZEROES,
+  VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from './formats/blk.js';
+export type { ConfigPart, ConfigRow } from './formats/config-layout.js';
+export { configParts, decodeConfig, encodeConfig } from './formats/config-layout.js';
 export {
   RING_EVENT_FLAGS_DESC,
   RING_EVENT_FLAGS_DISABLE,

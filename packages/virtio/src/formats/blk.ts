@@ -1,5 +1,12 @@
 /** The block device's formats. [VIRTIO v1.2 §5.2 "Block Device"] */
-import { hiOf, joinNumber, loOf } from '@pinhole/base';
+import { hiOf, loOf } from '@pinhole/base';
+import {
+  type ConfigPart,
+  type ConfigRow,
+  configParts,
+  decodeConfig,
+  encodeConfig,
+} from './config-layout.js';
 
 /** Feature bits. [VIRTIO v1.2 §5.2.3 "Feature bits"] */
 /** Legacy: request barriers. */
@@ -37,6 +44,8 @@ export const VIRTIO_BLK_F_SECURE_ERASE = 16;
 export const VIRTIO_BLK_T_IN = 0;
 /** Writes to the disk: out of memory. */
 export const VIRTIO_BLK_T_OUT = 1;
+/** Legacy: a SCSI command. [qemu v7.2 include/standard-headers/linux/virtio_blk.h] */
+export const VIRTIO_BLK_T_SCSI_CMD = 2;
 /** Makes completed writes stable. */
 export const VIRTIO_BLK_T_FLUSH = 4;
 /** Reads the device's serial, up to 20 characters. */
@@ -49,6 +58,9 @@ export const VIRTIO_BLK_T_DISCARD = 11;
 export const VIRTIO_BLK_T_WRITE_ZEROES = 13;
 /** Sectors to be gone for good. */
 export const VIRTIO_BLK_T_SECURE_ERASE = 14;
+
+/** Legacy, a flag: requests before this one come first. [qemu v7.2 include/standard-headers/linux/virtio_blk.h] */
+export const VIRTIO_BLK_T_BARRIER = 0x8000_0000;
 
 /** Values of the status byte. [VIRTIO v1.2 §5.2.6 "Device Operation"] */
 export const VIRTIO_BLK_S_OK = 0;
@@ -90,6 +102,43 @@ export function decodeBlkHeader(from: DataView, out: BlkHeader): void {
   out.sectorHi = from.getUint32(12, true);
 }
 
+/** Of a write zeroes range: the device may unmap the sectors. [VIRTIO v1.2 §5.2.6 "Device Operation"] */
+export const VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP = 1;
+/** Bytes of one range of a discard, write zeroes or secure erase request. */
+export const VIRTIO_BLK_RANGE_SIZE = 16;
+
+/** `struct virtio_blk_discard_write_zeroes`. [VIRTIO v1.2 §5.2.6 "Device Operation"] */
+export interface BlkRange {
+  /** The first sector as two halves: the driver may ask for any. */
+  sectorHi: number;
+  sectorLo: number;
+  numSectors: number;
+  flags: number;
+}
+
+/** Writes one range of 16 bytes at `at`. */
+export function encodeBlkRange(into: DataView, at: number, range: BlkRange): void {
+  into.setUint32(at, range.sectorLo, true);
+  into.setUint32(at + 4, range.sectorHi, true);
+  into.setUint32(at + 8, range.numSectors, true);
+  into.setUint32(at + 12, range.flags, true);
+}
+
+/** Reads one range of 16 bytes at `at`. */
+export function decodeBlkRange(from: DataView, at: number): BlkRange {
+  return {
+    sectorLo: from.getUint32(at, true),
+    sectorHi: from.getUint32(at + 4, true),
+    numSectors: from.getUint32(at + 8, true),
+    flags: from.getUint32(at + 12, true),
+  };
+}
+
+/** Bytes of the whole configuration space; devices may have less, or padding after it. */
+export const VIRTIO_BLK_CONFIG_SIZE = 72;
+/** Where `writeback` stands in it: what a driver may write. */
+export const VIRTIO_BLK_CONFIG_WRITEBACK = 32;
+
 /** The configuration space. Fields that were not offered are 0. [VIRTIO v1.2 §5.2.4 "Device configuration layout"] */
 export interface BlkConfig {
   /** In sectors of 512 bytes. */
@@ -119,53 +168,38 @@ export interface BlkConfig {
   readonly secureEraseSectorAlignment: number;
 }
 
-type Row = readonly [name: keyof BlkConfig, offset: number, width: 1 | 2 | 4 | 8];
-
 /** `struct virtio_blk_config`, a field a row. [VIRTIO v1.2 §5.2.4 "Device configuration layout"] */
-const LAYOUT: readonly Row[] = [
+const LAYOUT: readonly ConfigRow<keyof BlkConfig>[] = [
   ['capacity', 0, 8],
-  ['sizeMax', 8, 4],
-  ['segMax', 12, 4],
-  ['cylinders', 16, 2],
-  ['heads', 18, 1],
-  ['sectors', 19, 1],
-  ['blkSize', 20, 4],
-  ['physicalBlockExp', 24, 1],
-  ['alignmentOffset', 25, 1],
-  ['minIoSize', 26, 2],
-  ['optIoSize', 28, 4],
-  ['writeback', 32, 1],
-  ['numQueues', 34, 2],
-  ['maxDiscardSectors', 36, 4],
-  ['maxDiscardSeg', 40, 4],
-  ['discardSectorAlignment', 44, 4],
-  ['maxWriteZeroesSectors', 48, 4],
-  ['maxWriteZeroesSeg', 52, 4],
-  ['writeZeroesMayUnmap', 56, 1],
-  ['maxSecureEraseSectors', 60, 4],
-  ['maxSecureEraseSeg', 64, 4],
-  ['secureEraseSectorAlignment', 68, 4],
+  ['sizeMax', 8, 4, VIRTIO_BLK_F_SIZE_MAX],
+  ['segMax', 12, 4, VIRTIO_BLK_F_SEG_MAX],
+  ['cylinders', 16, 2, VIRTIO_BLK_F_GEOMETRY],
+  ['heads', 18, 1, VIRTIO_BLK_F_GEOMETRY],
+  ['sectors', 19, 1, VIRTIO_BLK_F_GEOMETRY],
+  ['blkSize', 20, 4, VIRTIO_BLK_F_BLK_SIZE],
+  ['physicalBlockExp', 24, 1, VIRTIO_BLK_F_TOPOLOGY],
+  ['alignmentOffset', 25, 1, VIRTIO_BLK_F_TOPOLOGY],
+  ['minIoSize', 26, 2, VIRTIO_BLK_F_TOPOLOGY],
+  ['optIoSize', 28, 4, VIRTIO_BLK_F_TOPOLOGY],
+  ['writeback', VIRTIO_BLK_CONFIG_WRITEBACK, 1, VIRTIO_BLK_F_CONFIG_WCE],
+  ['numQueues', 34, 2, VIRTIO_BLK_F_MQ],
+  ['maxDiscardSectors', 36, 4, VIRTIO_BLK_F_DISCARD],
+  ['maxDiscardSeg', 40, 4, VIRTIO_BLK_F_DISCARD],
+  ['discardSectorAlignment', 44, 4, VIRTIO_BLK_F_DISCARD],
+  ['maxWriteZeroesSectors', 48, 4, VIRTIO_BLK_F_WRITE_ZEROES],
+  ['maxWriteZeroesSeg', 52, 4, VIRTIO_BLK_F_WRITE_ZEROES],
+  ['writeZeroesMayUnmap', 56, 1, VIRTIO_BLK_F_WRITE_ZEROES],
+  ['maxSecureEraseSectors', 60, 4, VIRTIO_BLK_F_SECURE_ERASE],
+  ['maxSecureEraseSeg', 64, 4, VIRTIO_BLK_F_SECURE_ERASE],
+  ['secureEraseSectorAlignment', 68, 4, VIRTIO_BLK_F_SECURE_ERASE],
 ];
-
-/** Bytes of the whole configuration space; devices may have less, or padding after it. */
-export const VIRTIO_BLK_CONFIG_SIZE = 72;
 
 /** Writes the configuration space; fields that are not given are 0, those beyond `size` are left out. */
 export function encodeBlkConfig(
   config: Partial<BlkConfig>,
   size: number = VIRTIO_BLK_CONFIG_SIZE,
 ): Uint8Array {
-  const bytes = new Uint8Array(size);
-  const view = new DataView(bytes.buffer);
-  for (const [name, offset, width] of LAYOUT) {
-    const value = config[name] ?? 0;
-    if (offset + width > size) continue;
-    if (width === 1) view.setUint8(offset, value);
-    else if (width === 2) view.setUint16(offset, value, true);
-    else view.setUint32(offset, loOf(value), true);
-    if (width === 8) view.setUint32(offset + 4, hiOf(value), true);
-  }
-  return bytes;
+  return encodeConfig(LAYOUT, config, size);
 }
 
 /**
@@ -173,17 +207,10 @@ export function encodeBlkConfig(
  * was negotiated. [VIRTIO v1.2 §2.5.1 "Driver Requirements: Device Configuration Space"]
  */
 export function decodeBlkConfig(bytes: Uint8Array): BlkConfig {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  const config: Partial<Record<keyof BlkConfig, number>> = {};
-  for (const [name, offset, width] of LAYOUT) {
-    config[name] = offset + width > bytes.length ? 0 : readField(view, offset, width);
-  }
-  return config as BlkConfig;
+  return decodeConfig(LAYOUT, bytes);
 }
 
-function readField(view: DataView, offset: number, width: 1 | 2 | 4 | 8): number {
-  if (width === 1) return view.getUint8(offset);
-  if (width === 2) return view.getUint16(offset, true);
-  const low = view.getUint32(offset, true);
-  return width === 4 ? low : joinNumber(view.getUint32(offset + 4, true), low);
+/** Where the fields are that exist with these features. */
+export function blkConfigParts(features: bigint): ConfigPart[] {
+  return configParts(LAYOUT, features);
 }

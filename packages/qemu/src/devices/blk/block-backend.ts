@@ -1,4 +1,4 @@
-import { QemuError } from './errors.js';
+import { QemuError } from '../../errors.js';
 
 /** Sectors are 512 bytes, whatever the disk. [VIRTIO v1.2 §5.2.6 "Device Operation"] */
 export const SECTOR_SIZE = 512;
@@ -10,9 +10,15 @@ export const SECTOR_SIZE = 512;
 export interface BlockBackend {
   /** Bytes; a multiple of 512. */
   readonly size: number;
+  /** Nothing can be written: QEMU's `read-only=on`. Default false. */
+  readonly isReadOnly?: boolean;
   read(offset: number, into: Uint8Array): void;
   write(offset: number, from: Uint8Array): void;
   flush(): void;
+  /** The range's contents do not matter any more. Absent: QEMU's `discard=ignore`. */
+  discard?(offset: number, length: number): void;
+  /** Makes the range read as zeros; it need not stay allocated if `mayUnmap`. Absent: `write`. */
+  writeZeroes?(offset: number, length: number, mayUnmap: boolean): void;
 }
 
 /**
@@ -26,6 +32,7 @@ export function createMemoryBackend(bytes: Uint8Array): BlockBackend {
     read: (offset, into) => into.set(bytes.subarray(offset, offset + into.length)),
     write: (offset, from) => bytes.set(from, offset),
     flush: () => {},
+    writeZeroes: (offset, length) => bytes.fill(0, offset, offset + length),
   };
 }
 

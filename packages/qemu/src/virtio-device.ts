@@ -1,0 +1,120 @@
+import type { Tracer } from '@pinhole/base';
+import type { DmaSpace, GuestMemory } from '@pinhole/memory';
+import {
+  type DeviceHooks,
+  type DeviceQueue,
+  featureBits,
+  VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_RING_RESET,
+  VIRTIO_F_VERSION_1,
+  VIRTIO_RING_F_EVENT_IDX,
+  VIRTIO_RING_F_INDIRECT_DESC,
+  VirtioDeviceCore,
+} from '@pinhole/virtio';
+import { type GlobalBounce, QemuMapper } from './qemu-mapper.js';
+import { chooseDmaSpace } from './virtio-bus.js';
+
+/** What every virtio device is given, whatever its type. */
+export interface VirtioDeviceSettings {
+  /** Names the device in traces. */
+  readonly id?: string;
+  /** Guest memory as QEMU sees it. */
+  readonly memory: GuestMemory;
+  readonly systemMemory: DmaSpace;
+  /** The bus-master space of the PCI function. */
+  readonly busSpace?: DmaSpace;
+  /** `iommu_platform=on`. */
+  readonly iommuPlatform: boolean;
+  /** `indirect_desc`, `event_idx`: on by default. */
+  readonly indirect?: boolean;
+  readonly eventIdx?: boolean;
+  /** `packed`: off by default. */
+  readonly packed?: boolean;
+  /** QEMU's bounce buffer, one a process. */
+  readonly bounce?: GlobalBounce;
+  /** Called before each kick is served, with the space that the device works in. */
+  readonly onKick?: (space: DmaSpace) => void;
+  readonly tracer?: Tracer;
+}
+
+/** What a type of device adds. */
+export interface VirtioDeviceType {
+  /** The type, such as `VIRTIO_ID_BLOCK`. */
+  readonly deviceId: number;
+  /** Names the device in traces when nobody else does. */
+  readonly defaultId: string;
+  /** The features of the type, by bit number; those of rings and transport are added. */
+  readonly features: readonly number[];
+  /** The configuration space; the device may change it in place. */
+  readonly config?: Uint8Array;
+  readonly queues: readonly {
+    readonly maxSize: number;
+    /** The driver kicked. */
+    readonly handleOutput: (queue: DeviceQueue, index: number) => void;
+  }[];
+  /** What traces give as the size of a request. */
+  readonly elementSize?: number;
+  /** See `VirtioDeviceOptions`. */
+  readonly usesEventFds?: boolean;
+  readonly hooks?: DeviceHooks;
+}
+
+/** A device on its bus. */
+export interface PluggedDevice {
+  /** Where a transport, and so a driver, meets the device. */
+  readonly core: VirtioDeviceCore;
+  /** The address space that the device works in, and why. */
+  readonly space: DmaSpace;
+  readonly spaceBecause: string;
+  readonly mapper: QemuMapper;
+}
+
+/**
+ * Plugs a device of some type into the bus. [qemu v7.2 hw/virtio/virtio-bus.c
+ * virtio_bus_device_plugged]
+ */
+export function plugVirtioDevice(
+  settings: VirtioDeviceSettings,
+  type: VirtioDeviceType,
+): PluggedDevice {
+  const { busSpace, onKick, tracer } = settings;
+  const { space, because } = chooseDmaSpace({
+    iommuPlatform: settings.iommuPlatform,
+    systemMemory: settings.systemMemory,
+    ...(busSpace === undefined ? {} : { transportSpace: busSpace }),
+  });
+  const mapper = new QemuMapper(space, settings.bounce ?? { isInUse: false });
+  const queues = type.queues.map(({ maxSize, handleOutput }, index) => ({
+    maxSize,
+    handleOutput: (queue: DeviceQueue): void => {
+      onKick?.(space);
+      handleOutput(queue, index);
+    },
+  }));
+  const core = new VirtioDeviceCore({
+    deviceId: type.deviceId,
+    id: settings.id ?? type.defaultId,
+    features: featureBits(...type.features, ...commonFeatures(settings)),
+    memory: settings.memory,
+    space,
+    mapper,
+    queues,
+    ...(type.config === undefined ? {} : { config: type.config }),
+    ...(type.elementSize === undefined ? {} : { elementSize: type.elementSize }),
+    ...(type.usesEventFds === undefined ? {} : { usesEventFds: type.usesEventFds }),
+    ...(type.hooks === undefined ? {} : { hooks: type.hooks }),
+    ...(tracer === undefined ? {} : { tracer }),
+  });
+  return { core, space, spaceBecause: because, mapper };
+}
+
+/** On a modern-only PCI function. [qemu v7.2 include/hw/virtio/virtio.h DEFINE_VIRTIO_COMMON_FEATURES] */
+function commonFeatures(settings: VirtioDeviceSettings): number[] {
+  const bits = [VIRTIO_F_VERSION_1, VIRTIO_F_RING_RESET];
+  if (settings.indirect ?? true) bits.push(VIRTIO_RING_F_INDIRECT_DESC);
+  if (settings.eventIdx ?? true) bits.push(VIRTIO_RING_F_EVENT_IDX);
+  if (settings.packed ?? false) bits.push(VIRTIO_F_RING_PACKED);
+  if (settings.iommuPlatform) bits.push(VIRTIO_F_ACCESS_PLATFORM);
+  return bits;
+}
