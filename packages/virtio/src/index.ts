@@ -98,6 +98,12 @@ export type { AvailBytes } from './ring/avail-bytes.js';
 export { VirtqueueElement } from './ring/device-element.js';
 export type { DeviceQueue, DeviceQueueOptions, QueueOwner } from './ring/device-queue.js';
 export { createDeviceQueue } from './ring/device-queue.js';
+export type {
+  DeviceQueueState,
+  ElementState,
+  OrderedBuffer,
+  SavedSegment,
+} from './ring/device-queue-state.js';
 export type { DmaMapper } from './ring/dma-mapper.js';
 export { BOUNCED, createSpaceMapper } from './ring/dma-mapper.js';
 export type { DriverQueue } from './ring/driver-queue.js';

@@ -1,3 +1,4 @@
+import { hi32, lo32 } from '@pinhole/base';
 import type { Translation } from '@pinhole/memory';
 import {
   VIRTQ_DESC_F_INDIRECT,
@@ -105,6 +106,16 @@ export class DescriptorChain {
     }
   }
 
+  /** Maps a segment again that was mapped before, whole. [qemu v7.2 hw/virtio/virtio.c virtqueue_map_iovec] */
+  remap(element: VirtqueueElement, address: bigint, length: number, isWrite: boolean): boolean {
+    const piece = this.#piece;
+    const hi = hi32(address);
+    const lo = lo32(address);
+    if (!this.#mapper.map(hi, lo, length, isWrite, piece)) return false;
+    element.append(hi, lo, piece.gpa, piece.length, isWrite);
+    return piece.length === length;
+  }
+
   /** Ends the mappings of an element into which `written` bytes went. [qemu v7.2 hw/virtio/virtio.c virtqueue_unmap_sg] */
   unmap(element: VirtqueueElement, written: number): void {
     const mapper = this.#mapper;
@@ -143,7 +154,7 @@ export class DescriptorChain {
       if (!this.#mapper.map(hi, lo, left, isWrite, piece)) {
         return 'virtio: bogus descriptor or out of resources';
       }
-      element.append(piece.gpa, piece.length, isWrite);
+      element.append(hi, lo, piece.gpa, piece.length, isWrite);
       left -= piece.length;
       if (left <= 0) return undefined;
       lo += piece.length;

@@ -24,6 +24,8 @@ export class VirtqueueElement {
   gpa: Float64Array = new Float64Array(FIRST_CAPACITY);
   /** Length of each segment in bytes. */
   length: Uint32Array = new Uint32Array(FIRST_CAPACITY);
+  /** The bus address of each segment, as the driver gave it: upper half, lower half. */
+  bus: Uint32Array = new Uint32Array(2 * FIRST_CAPACITY);
 
   constructor(id: string) {
     this.id = id;
@@ -48,11 +50,13 @@ export class VirtqueueElement {
   }
 
   /** Adds a segment. Readable ones come first. */
-  append(gpa: Gpa, length: number, isDeviceWritable: boolean): void {
+  append(hi: number, lo: number, gpa: Gpa, length: number, isDeviceWritable: boolean): void {
     const index = this.outNum + this.inNum;
     if (index === this.gpa.length) this.#grow();
     this.gpa[index] = gpa;
     this.length[index] = length;
+    this.bus[2 * index] = hi;
+    this.bus[2 * index + 1] = lo;
     if (isDeviceWritable) this.inNum += 1;
     else this.outNum += 1;
   }
@@ -68,6 +72,9 @@ export class VirtqueueElement {
     const length = new Uint32Array(gpa.length);
     gpa.set(this.gpa);
     length.set(this.length);
+    const bus = new Uint32Array(2 * gpa.length);
+    bus.set(this.bus);
+    this.bus = bus;
     this.gpa = gpa;
     this.length = length;
   }

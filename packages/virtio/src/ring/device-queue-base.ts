@@ -1,4 +1,4 @@
-import type { Tracer } from '@pinhole/base';
+import { hex, joinU64, type Tracer } from '@pinhole/base';
 import {
   hasFeature,
   VIRTIO_F_IN_ORDER,
@@ -11,6 +11,12 @@ import type { AvailBytes } from './avail-bytes.js';
 import { DescriptorChain } from './descriptor-chain.js';
 import { ElementPool, type VirtqueueElement } from './device-element.js';
 import type { DeviceQueue, DeviceQueueOptions, QueueOwner } from './device-queue.js';
+import {
+  checkElementState,
+  checkQueueState,
+  type DeviceQueueState,
+  type ElementState,
+} from './device-queue-state.js';
 import { DeviceRings, type PartSizes } from './device-rings.js';
 import { createSpaceMapper } from './dma-mapper.js';
 import { RegionCache } from './region-cache.js';
@@ -74,8 +80,7 @@ export abstract class DeviceQueueBase implements DeviceQueue {
    * [qemu v7.2 hw/virtio/virtio.c virtio_queue_set_num, virtio_queue_set_rings]
    */
   configure(setup: QueueSetup): void {
-    const most = Math.min(Math.max(this.maxSize, VIRTQUEUE_MAX_SIZE), VIRTQUEUE_SPEC_MAX_SIZE);
-    if (setup.size > 0 && setup.size <= most) this.size = setup.size;
+    if (setup.size > 0 && setup.size <= this.#largestSize) this.size = setup.size;
     this.#setup = { ...setup, size: this.size };
     if (this.order !== undefined) this.order = new UsedOrder(this.size);
     this.resized();
@@ -154,6 +159,74 @@ export abstract class DeviceQueueBase implements DeviceQueue {
     this.detach(element);
   }
 
+  save(): DeviceQueueState {
+    const setup = this.#setup;
+    return {
+      layout: this.layout,
+      size: this.size,
+      ...(setup === undefined ? {} : { rings: addressesOf(setup) }),
+      lastAvailIdx: this.lastAvailIdx,
+      usedIdx: this.usedIdx,
+      ...this.saveWraps(),
+      inUse: this.inUse,
+      isNotificationOn: this.isNotificationOn,
+      ...(this.isSignalledUsedValid ? { signalledUsed: this.signalledUsed } : {}),
+      ...(this.order === undefined ? {} : { row: this.order.save() }),
+    };
+  }
+
+  restore(state: DeviceQueueState): void {
+    const { layout, order } = this;
+    checkQueueState(state, { layout, maxSize: this.#largestSize, hasInOrder: order !== undefined });
+    this.reset();
+    this.size = state.size;
+    const { rings } = state;
+    if (rings !== undefined) {
+      const { desc, avail, used } = rings;
+      const setup = { desc: BigInt(desc), avail: BigInt(avail), used: BigInt(used) };
+      this.configure({ size: state.size, ...setup });
+    }
+    this.lastAvailIdx = state.lastAvailIdx;
+    this.usedIdx = state.usedIdx;
+    this.inUse = state.inUse;
+    this.isNotificationOn = state.isNotificationOn;
+    this.isSignalledUsedValid = state.signalledUsed !== undefined;
+    this.signalledUsed = state.signalledUsed ?? 0;
+    this.order?.restore(state.row ?? []);
+    this.restored(state);
+  }
+
+  saveElement(element: VirtqueueElement): ElementState {
+    const { head, ndescs, outNum, inNum } = element;
+    const segments = Array.from({ length: outNum + inNum }, (_, i) => ({
+      address: hex(joinU64(element.bus[2 * i]!, element.bus[2 * i + 1]!)),
+      length: element.length[i]!,
+    }));
+    const place = this.order?.placeOf(element.slot) ?? 0;
+    return { head, ndescs, place, out: segments.slice(0, outNum), in: segments.slice(outNum) };
+  }
+
+  restoreElement(state: ElementState): VirtqueueElement | undefined {
+    checkElementState(state, this.inUse, this.order?.count ?? 1);
+    const element = this.pool.take(state.head);
+    element.ndescs = state.ndescs;
+    element.slot = state.place;
+    for (const isWrite of [false, true]) {
+      for (const { address, length } of isWrite ? state.in : state.out) {
+        if (this.chain.remap(element, BigInt(address), length, isWrite)) continue;
+        return this.failChain(element, 'virtio: error trying to map MMIO memory');
+      }
+    }
+    return element;
+  }
+
+  protected abstract readonly layout: 'split' | 'packed';
+  protected abstract saveWraps(): Pick<
+    DeviceQueueState,
+    'lastAvailWrapCounter' | 'usedWrapCounter'
+  >;
+  /** The indices are those of `state`. */
+  protected abstract restored(state: DeviceQueueState): void;
   /** The part sizes of the layout. */
   protected abstract partSizes(): PartSizes;
   /** The size may have changed, and everything is at its start. */
@@ -184,6 +257,11 @@ export abstract class DeviceQueueBase implements DeviceQueue {
     return this.fail(message);
   }
 
+  // QEMU takes up to 1024, whatever it said the most was.
+  get #largestSize(): number {
+    return Math.min(Math.max(this.maxSize, VIRTQUEUE_MAX_SIZE), VIRTQUEUE_SPEC_MAX_SIZE);
+  }
+
   #openRings(): void {
     const setup = this.#setup;
     this.isConfigured = setup !== undefined && setup.desc !== 0n;
@@ -208,4 +286,8 @@ export abstract class DeviceQueueBase implements DeviceQueue {
     this.tracer.event('device', 'virtqueue_alloc_element', alloc);
     this.tracer.event('device', 'virtqueue_pop', { vq: this.id, elem, in_num, out_num });
   }
+}
+
+function addressesOf(setup: QueueSetup): NonNullable<DeviceQueueState['rings']> {
+  return { desc: hex(setup.desc), avail: hex(setup.avail), used: hex(setup.used) };
 }

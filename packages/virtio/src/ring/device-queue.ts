@@ -3,6 +3,7 @@ import type { DmaSpace, GuestMemory } from '@pinhole/memory';
 import type { QueueSetup } from '../transport/transport.js';
 import type { AvailBytes } from './avail-bytes.js';
 import type { VirtqueueElement } from './device-element.js';
+import type { DeviceQueueState, ElementState } from './device-queue-state.js';
 import type { DmaMapper } from './dma-mapper.js';
 import { PackedDeviceQueue } from './packed-device.js';
 import { SplitDeviceQueue } from './split-device.js';
@@ -83,6 +84,21 @@ export interface DeviceQueue {
   unpop(element: VirtqueueElement): void;
   /** Whether the driver wants an interrupt for what was flushed. */
   shouldNotify(): boolean;
+  /** The queue as plain data, to be put into a file; what it is in the middle of is not lost. */
+  save(): DeviceQueueState;
+  /**
+   * Goes on where another queue was saved; the features must be set already. The elements in flight
+   * are restored one by one.
+   * @throws VirtioError `E_QUEUE_STATE` for what no queue of this layout and size can be in.
+   */
+  restore(state: DeviceQueueState): void;
+  /** An element in flight as plain data. */
+  saveElement(element: VirtqueueElement): ElementState;
+  /**
+   * Maps the segments of a saved element again; the queue counts it already. If one cannot be
+   * mapped any more, the device is broken.
+   */
+  restoreElement(state: ElementState): VirtqueueElement | undefined;
   /** How many bytes the waiting buffers hold, without taking them, up to both limits. */
   availBytes(maxIn: number, maxOut: number): AvailBytes;
 }

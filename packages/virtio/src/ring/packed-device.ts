@@ -12,6 +12,7 @@ import { type AvailBytes, measurePackedAvailBytes, NO_AVAIL_BYTES } from './avai
 import type { VirtqueueElement } from './device-element.js';
 import type { DeviceQueueOptions } from './device-queue.js';
 import { DeviceQueueBase } from './device-queue-base.js';
+import type { DeviceQueueState } from './device-queue-state.js';
 import type { PartSizes } from './device-rings.js';
 import {
   DESC_FLAGS,
@@ -36,6 +37,7 @@ const PART_SIZES: PartSizes = { avail: EVENT_SUPPRESS_SIZE, used: EVENT_SUPPRESS
  * for a broken device; QEMU's block device goes round for ever there.
  */
 export class PackedDeviceQueue extends DeviceQueueBase {
+  protected override readonly layout = 'packed';
   // The wrap counters are in the flags' bit AVAIL: what an available descriptor carries.
   #availWrap = VIRTQ_DESC_F_AVAIL;
   #usedWrap = VIRTQ_DESC_F_AVAIL;
@@ -112,6 +114,20 @@ export class PackedDeviceQueue extends DeviceQueueBase {
       this.#shadowAvailWrap = at.wrap;
     }
     return { inBytes: result.inBytes, outBytes: result.outBytes };
+  }
+
+  protected override saveWraps(): { lastAvailWrapCounter: number; usedWrapCounter: number } {
+    return {
+      lastAvailWrapCounter: this.#availWrap === 0 ? 0 : 1,
+      usedWrapCounter: this.#usedWrap === 0 ? 0 : 1,
+    };
+  }
+
+  protected override restored(state: DeviceQueueState): void {
+    this.#availWrap = state.lastAvailWrapCounter === 0 ? 0 : VIRTQ_DESC_F_AVAIL;
+    this.#usedWrap = state.usedWrapCounter === 0 ? 0 : VIRTQ_DESC_F_AVAIL;
+    this.#shadowAvailIdx = this.lastAvailIdx;
+    this.#shadowAvailWrap = this.#availWrap;
   }
 
   protected override partSizes(): PartSizes {

@@ -23,6 +23,7 @@ import { vringNeedEvent } from './vring-need-event.js';
  * descriptors as its table holds, or 1024 segments.
  */
 export class SplitDeviceQueue extends DeviceQueueBase {
+  protected override readonly layout = 'split';
   // The last value of avail.idx that was read: saves reading it again.
   #shadowAvailIdx = 0;
 
@@ -88,6 +89,24 @@ export class SplitDeviceQueue extends DeviceQueueBase {
       maxIn,
       maxOut,
     });
+  }
+
+  protected override saveWraps(): Record<string, never> {
+    return {};
+  }
+
+  /** A driver whose index is far off is in error. [qemu v7.2 hw/virtio/virtio.c virtio_load] */
+  protected override restored(): void {
+    this.#shadowAvailIdx = this.lastAvailIdx;
+    const { size, lastAvailIdx } = this;
+    if (!this.rings.isOpen) return;
+    const idx = this.#readAvailIdx();
+    const delta = u16(idx - lastAvailIdx);
+    if (delta <= size) return;
+    const at = lastAvailIdx.toString(16);
+    this.fail(
+      `VQ ${this.id} size 0x${size.toString(16)} Guest index 0x${idx.toString(16)} inconsistent with Host index 0x${at}: delta 0x${delta.toString(16)}`,
+    );
   }
 
   protected override partSizes(): PartSizes {

@@ -1,4 +1,5 @@
 import type { VirtqueueElement } from './device-element.js';
+import type { OrderedBuffer } from './device-queue-state.js';
 
 /**
  * The buffers in flight in the order in which they were taken, for a device that promised to return
@@ -24,6 +25,11 @@ export class UsedOrder {
     this.#isFinished = new Uint8Array(size);
   }
 
+  /** Buffers in the row. */
+  get count(): number {
+    return this.#count;
+  }
+
   /** Whether there is no room for another buffer. */
   get isFull(): boolean {
     return this.#count === this.size;
@@ -47,6 +53,31 @@ export class UsedOrder {
   finish(slot: number, written: number): void {
     this.#written[slot] = written;
     this.#isFinished[slot] = 1;
+  }
+
+  /** How many buffers were taken before the one in this slot and are still here. */
+  placeOf(slot: number): number {
+    return (slot - this.#first + this.size) % this.size;
+  }
+
+  save(): OrderedBuffer[] {
+    return Array.from({ length: this.#count }, (_, place) => {
+      const slot = (this.#first + place) % this.size;
+      const buffer = { head: this.head(slot), ndescs: this.ndescs(slot) };
+      return this.#isFinished[slot] === 1 ? { ...buffer, written: this.written(slot) } : buffer;
+    });
+  }
+
+  /** The other way round: places are slots then. */
+  restore(row: readonly OrderedBuffer[]): void {
+    this.#first = 0;
+    this.#count = row.length;
+    row.forEach(({ head, ndescs, written }, slot) => {
+      this.#head[slot] = head;
+      this.#ndescs[slot] = ndescs;
+      this.#isFinished[slot] = written === undefined ? 0 : 1;
+      this.#written[slot] = written ?? 0;
+    });
   }
 
   /** Slot of the first buffer, if it is finished; otherwise -1. */
