@@ -135,11 +135,17 @@ export type {
   NegotiationResult,
 } from './transport/driver-init.js';
 export { negotiateFeatures, setDriverOk } from './transport/driver-init.js';
-export { connectPciInterrupts } from './transport/pci-bus.js';
+export type { VirtioMmioDevice, VirtioMmioOptions } from './transport/mmio-device.js';
+export { createVirtioMmio } from './transport/mmio-device.js';
+export type { MmioTransportOptions, MmioTransportResult } from './transport/mmio-driver.js';
+export { createMmioTransport } from './transport/mmio-driver.js';
 export type { PciInterrupt, VirtioPciDevice, VirtioPciOptions } from './transport/pci-device.js';
 export { createVirtioPci } from './transport/pci-device.js';
+export { createPciTransport } from './transport/pci-driver.js';
 export type { MsiMessage, PciInterrupts } from './transport/pci-interrupts.js';
+export { createPciLegacyTransport } from './transport/pci-legacy-driver.js';
 export type { PciTransportOptions, PciTransportResult } from './transport/pci-modern-driver.js';
 export { createPciModernTransport } from './transport/pci-modern-driver.js';
+export { connectMmioInterrupts, connectPciInterrupts } from './transport/platform-interrupts.js';
 export type { MmioRegion, PciFunction, RegisterWidth } from './transport/registers.js';
 export type { InterruptCause, QueueSetup, VirtioTransport } from './transport/transport.js';

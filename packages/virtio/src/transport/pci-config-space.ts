@@ -16,7 +16,7 @@ import type { RegisterWidth } from './registers.js';
 export const PCI_CONFIG_SPACE_SIZE = 256;
 /** Where the device-dependent part begins. */
 const PCI_CONFIG_HEADER_SIZE = 0x40;
-const PCI_REVISION_ID = 0x08;
+export const PCI_REVISION_ID = 0x08;
 const PCI_CLASS_DEVICE = 0x0a;
 const PCI_CACHE_LINE_SIZE = 0x0c;
 const PCI_BASE_ADDRESS_0 = 0x10;

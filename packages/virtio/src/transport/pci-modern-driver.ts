@@ -1,9 +1,8 @@
 import { hi32, lo32 } from '@pinhole/base';
+import { readConfigField, writeConfigField } from './config-access.js';
 import {
-  findPciCapabilities,
   findVirtioCapability,
   mapVirtioCapability,
-  PCI_CAP_ID_MSIX,
   PCI_COMMAND,
   PCI_COMMAND_MASTER,
   PCI_COMMAND_MEMORY,
@@ -18,20 +17,14 @@ import {
   VIRTIO_PCI_CAP_NOTIFY_CFG,
   VIRTIO_PCI_DEVICE_ID_BASE,
 } from './pci-capabilities.js';
-import {
-  PciCommonConfig as Common,
-  ISR_CONFIG,
-  ISR_QUEUE,
-  VIRTIO_MSI_NO_VECTOR,
-} from './pci-common-config.js';
+import { PciCommonConfig as Common, ISR_CONFIG, ISR_QUEUE } from './pci-common-config.js';
+import { PciDriverVectors } from './pci-driver-vectors.js';
 import type { PciInterrupts } from './pci-interrupts.js';
 import type { PciFunction, RegisterWidth } from './registers.js';
 import type { InterruptHandler, QueueSetup, VirtioTransport } from './transport.js';
 
 /** Reads of the status after a reset; the kernel has no such limit. */
 const RESET_POLLS = 1000;
-const MSIX_ENTRY_SIZE = 16;
-const MSIX_FLAGS_ENABLE = 0x8000;
 
 /** See `createPciModernTransport`. */
 export interface PciTransportOptions {
@@ -123,17 +116,23 @@ class PciModernTransport implements VirtioTransport {
   readonly #numQueues: number;
   /** Where in the notification structure each queue is kicked; -1: nowhere in it. */
   readonly #notifyAt = new Map<number, number>();
-  readonly #interrupts: PciInterrupts | undefined;
+  readonly #vectors: PciDriverVectors;
   #handler: InterruptHandler | undefined;
-  // Vectors in use: 0 is the configuration's; queues have one each, or share 1. 0: the line.
-  #vectors = 0;
-  #areVectorsKnown = false;
 
   constructor(structures: Structures, interrupts: PciInterrupts | undefined) {
     this.#s = structures;
     this.deviceId = structures.deviceId;
-    this.#interrupts = interrupts;
     this.#numQueues = this.#read(Common.NUM_QUEUES, 2);
+    this.#vectors = new PciDriverVectors({
+      fn: structures.fn,
+      interrupts,
+      numQueues: this.#numQueues,
+      onInterrupt: (cause, index) => this.#handler?.(cause, index),
+      setConfigVector: (vector) => {
+        this.#write(Common.CONFIG_MSIX_VECTOR, 2, vector);
+        return this.#read(Common.CONFIG_MSIX_VECTOR, 2);
+      },
+    });
     interrupts?.onLine(() => this.pollInterrupt());
   }
 
@@ -163,7 +162,7 @@ class PciModernTransport implements VirtioTransport {
     this.#write(Common.DEVICE_STATUS, 1, value);
     if (value !== 0) return;
     this.#notifyAt.clear();
-    this.#areVectorsKnown = false;
+    this.#vectors.forget();
     for (let n = 0; n < RESET_POLLS && this.readStatus() !== 0; n += 1);
   }
 
@@ -176,17 +175,15 @@ class PciModernTransport implements VirtioTransport {
 
   /** [linux v6.1 drivers/virtio/virtio_pci_modern.c vp_active_vq] */
   setupQueue(index: number, setup: QueueSetup): void {
-    this.#prepareVectors();
+    this.#vectors.prepare();
     this.#write(Common.QUEUE_SELECT, 2, index);
     this.#locateNotify(index);
     this.#write(Common.QUEUE_SIZE, 2, setup.size);
     this.#write64(Common.QUEUE_DESC, setup.desc);
     this.#write64(Common.QUEUE_DRIVER, setup.avail);
     this.#write64(Common.QUEUE_DEVICE, setup.used);
-    if (this.#vectors > 0) {
-      const vector = Math.min(index + 1, this.#vectors - 1);
-      this.#write(Common.QUEUE_MSIX_VECTOR, 2, vector);
-    }
+    const vector = this.#vectors.queueVector(index);
+    if (vector !== undefined) this.#write(Common.QUEUE_MSIX_VECTOR, 2, vector);
     this.#write(Common.QUEUE_ENABLE, 2, 1);
   }
 
@@ -210,33 +207,19 @@ class PciModernTransport implements VirtioTransport {
     else if (at + 4 <= length) region.write(offset + at, 4, data);
   }
 
-  /**
-   * A field of 1, 2, 4 or 8 bytes is read at its width; any other length is an array of bytes.
-   * "The driver MUST use 32-bit wide and aligned accesses for 32-bit and 64-bit wide fields."
-   * [VIRTIO v1.2 §4.1.3.1 "Driver Requirements: PCI Device Layout"]
-   */
   readConfig(offset: number, into: Uint8Array): void {
     const { config } = this.#s;
     if (config === undefined || offset < 0 || offset + into.length > config.length) {
       into.fill(0xff);
       return;
     }
-    const width = fieldWidth(offset, into.length);
-    for (let i = 0; i < into.length; i += width) {
-      const value = config.region.read(config.offset + offset + i, width);
-      for (let b = 0; b < width; b += 1) into[i + b] = value >>> (8 * b);
-    }
+    readConfigField(config.region, config.offset + offset, into);
   }
 
   writeConfig(offset: number, from: Uint8Array): void {
     const { config } = this.#s;
     if (config === undefined || offset < 0 || offset + from.length > config.length) return;
-    const width = fieldWidth(offset, from.length);
-    for (let i = 0; i < from.length; i += width) {
-      let value = 0;
-      for (let b = width - 1; b >= 0; b -= 1) value = (value * 256 + from[i + b]!) >>> 0;
-      config.region.write(config.offset + offset + i, width, value);
-    }
+    writeConfigField(config.region, config.offset + offset, from);
   }
 
   configGeneration(): number {
@@ -254,50 +237,6 @@ class PciModernTransport implements VirtioTransport {
     if ((isr & ISR_CONFIG) !== 0) this.#handler?.('config');
     if ((isr & ISR_QUEUE) !== 0) this.#handler?.('queue');
     return isr !== 0;
-  }
-
-  /**
-   * A vector for the configuration and one a queue, else one for all queues, else the line.
-   * [linux v6.1 drivers/virtio/virtio_pci_common.c vp_find_vqs]
-   */
-  #prepareVectors(): void {
-    if (this.#areVectorsKnown) return;
-    this.#areVectorsKnown = true;
-    const table = findMsixTable(this.#s.fn);
-    if (table === undefined) return;
-    if (this.#vectors === 0) {
-      const wanted = this.#numQueues + 1;
-      const counts = [wanted, 2].filter((count) => count <= table.size);
-      this.#vectors = counts.find((count) => this.#enableMsix(table, count)) ?? 0;
-    }
-    if (this.#vectors === 0) return;
-    this.#write(Common.CONFIG_MSIX_VECTOR, 2, 0);
-    // The device had no room for it after all.
-    if (this.#read(Common.CONFIG_MSIX_VECTOR, 2) !== VIRTIO_MSI_NO_VECTOR) return;
-    this.#vectors = 0;
-    setMsixEnable(this.#s.fn, table.at, false);
-  }
-
-  #enableMsix(table: MsixTable, count: number): boolean {
-    const messages = this.#interrupts?.allocateVectors?.(count, (vector) => this.#onVector(vector));
-    if (messages === undefined) return false;
-    setMsixEnable(this.#s.fn, table.at, true);
-    for (const [i, { address, data }] of messages.entries()) {
-      const at = table.structure.offset + MSIX_ENTRY_SIZE * i;
-      const { region } = table.structure;
-      region.write(at, 4, lo32(address));
-      region.write(at + 4, 4, hi32(address));
-      region.write(at + 8, 4, data);
-      // Unmasked.
-      region.write(at + 12, 4, 0);
-    }
-    return true;
-  }
-
-  #onVector(vector: number): void {
-    if (vector === 0) this.#handler?.('config');
-    else if (this.#vectors === this.#numQueues + 1) this.#handler?.('queue', vector - 1);
-    else this.#handler?.('queue');
   }
 
   /** [linux v6.1 drivers/virtio/virtio_pci_modern_dev.c vp_modern_map_vq_notify] */
@@ -320,35 +259,6 @@ class PciModernTransport implements VirtioTransport {
     this.#write(register, 4, lo32(value));
     this.#write(register + 4, 4, hi32(value));
   }
-}
-
-interface MsixTable {
-  readonly at: number;
-  /** Vectors. */
-  readonly size: number;
-  readonly structure: PciStructure;
-}
-
-/** [PCI 3.0 §6.8.2 "MSI-X Capability and Table Structure"] */
-function findMsixTable(fn: PciFunction): MsixTable | undefined {
-  const at = findPciCapabilities(fn, PCI_CAP_ID_MSIX)[0];
-  if (at === undefined) return undefined;
-  const size = (fn.configRead(at + 2, 2) & 0x7ff) + 1;
-  const where = fn.configRead(at + 4, 4);
-  const region = fn.bar(where & 7);
-  const offset = where - (where & 7);
-  if (region === undefined || offset + size * MSIX_ENTRY_SIZE > region.size) return undefined;
-  return { at, size, structure: { region, offset, length: size * MSIX_ENTRY_SIZE } };
-}
-
-function setMsixEnable(fn: PciFunction, at: number, isOn: boolean): void {
-  const control = fn.configRead(at + 2, 2) & ~MSIX_FLAGS_ENABLE;
-  fn.configWrite(at + 2, 2, isOn ? control | MSIX_FLAGS_ENABLE : control);
-}
-
-function fieldWidth(offset: number, length: number): RegisterWidth {
-  if ((length === 4 || length === 8) && offset % 4 === 0) return 4;
-  return length === 2 && offset % 2 === 0 ? 2 : 1;
 }
 
 const id = (value: number): string => value.toString(16).padStart(4, '0');
