@@ -166,6 +166,31 @@ What cannot be carried out is answered by {"error":{"line":...,"code":...,"messa
     .action(async (...args: Parameters<typeof import('./conform-hcalls.js').conformHcalls>) =>
       (await import('./conform-hcalls.js')).conformHcalls(...args),
     );
+  conform
+    .command('virtio')
+    .description(
+      'random requests to virtio devices of the model and of a real QEMU, every byte compared',
+    )
+    .option('--count <number>', 'how many requests', parseCount, 3_000)
+    .option('--seed <number>', 'determines the requests', parseSeed, 1)
+    .option('--qemu <path>', "QEMU's program", 'qemu-system-ppc64')
+    .addOption(
+      new Option(
+        '--device <part>',
+        'only devices with this in their name, such as blk-packed or pinhole; repeatable',
+      )
+        .argParser(collect)
+        .default([], 'all'),
+    )
+    .addOption(
+      new Option('--include <accident>', 'provoke packed-ring-error (see docs/CONFORMANCE.md)')
+        .argParser(collect)
+        .default([], 'none'),
+    )
+    .addOption(formatOption())
+    .action(async (...args: Parameters<typeof import('./conform-virtio.js').conformVirtio>) =>
+      (await import('./conform-virtio.js')).conformVirtio(...args),
+    );
   const config = program.command('config').description('about scenario files');
   config
     .command('schema')

@@ -1,7 +1,8 @@
 import { createRng, hex, type Rng } from '@pinhole/base';
 import type { Accident } from '../conform/accidents.js';
+import { compareFaults, describeFault, type FaultComparison } from './faults.js';
 import { type NamedRequest, RequestGenerator } from './requests.js';
-import type { RawOutcome, VirtioRig } from './rig.js';
+import { type RawOutcome, UNWRITTEN, type VirtioRig } from './rig.js';
 import { DISK_SIZE, shapeName, type VirtioShape } from './shapes.js';
 import { SideGuest, type VirtioSide } from './sides.js';
 
@@ -48,6 +49,8 @@ export interface VirtioCampaignResult {
   /** Devices that were brought up, by name; each may have been several times. */
   readonly devices: readonly string[];
   readonly coverage: readonly VirtioCoverageRow[];
+  /** The table of faults, for every disk behind the pinhole. */
+  readonly faults: readonly (FaultComparison & { readonly device: string })[];
   readonly findings: readonly VirtioFinding[];
 }
 
@@ -85,6 +88,7 @@ export class VirtioCampaign {
   readonly #coverage = new Map<string, number>();
   readonly #devices = new Set<string>();
   readonly #findings: VirtioFinding[] = [];
+  readonly #faults: (FaultComparison & { readonly device: string })[] = [];
   #requests = 0;
   #bytes = 0;
 
@@ -104,6 +108,7 @@ export class VirtioCampaign {
       bytes: this.#bytes,
       devices: [...this.#devices],
       coverage: coverage.sort((a, b) => a.request.localeCompare(b.request)),
+      faults: this.#faults,
       findings: this.#findings,
     };
   }
@@ -112,6 +117,7 @@ export class VirtioCampaign {
   *run(): Generator<void, VirtioCampaignResult> {
     const { shapes, seed, model, reference } = this.#options;
     const guests = [new SideGuest(model, seed), new SideGuest(reference, seed)] as const;
+    for (const shape of shapes) yield* this.#compareFaults(shape, guests);
     for (let episode = 0; !this.#isDone; episode += 1) {
       const shape = shapes[episode % shapes.length];
       if (shape === undefined) break;
@@ -122,6 +128,29 @@ export class VirtioCampaign {
 
   get #isDone(): boolean {
     return this.#requests >= this.#options.count || this.#findings.length >= MAX_FINDINGS;
+  }
+
+  *#compareFaults(
+    shape: VirtioShape,
+    [model, reference]: readonly [SideGuest, SideGuest],
+  ): Generator<void> {
+    if (shape.type !== 'blk' || !shape.iommuPlatform || shape.bridge === 0) return;
+    const device = shapeName(shape);
+    for (const comparison of compareFaults(shape, model, reference)) {
+      this.#faults.push({ ...comparison, device });
+      if (!comparison.isEqual) {
+        this.#findings.push({
+          device,
+          seed: this.#options.seed,
+          request: 0,
+          what: 'fault',
+          requests: [`a read of 4 KiB, not mapped: ${comparison.row.what}`],
+          model: describeFault(comparison.model),
+          reference: describeFault(comparison.reference),
+        });
+      }
+      yield;
+    }
   }
 
   *#episode(shape: VirtioShape, guests: readonly [SideGuest, SideGuest]): Generator<void> {
@@ -158,14 +187,24 @@ export class VirtioCampaign {
     for (const [i, { name }] of batch.entries()) {
       const outcome = outcomes[i];
       for (const bytes of outcome?.inn ?? []) this.#bytes += bytes.length;
-      const status = outcome?.inn.at(-1)?.at(-1);
-      const none = isBroken ? 'device needs reset' : 'no answer';
-      const how = outcome?.used === undefined ? none : `used, last byte ${status ?? '-'}`;
-      const key = `${name}\t${name === 'entropy' ? 'used' : how}`;
+      const how = outcomeName(outcome, name, isBroken);
+      const key = `${name}\t${how}`;
       this.#coverage.set(key, (this.#coverage.get(key) ?? 0) + 1);
     }
   }
 }
+
+const STATUS_NAMES = ['VIRTIO_BLK_S_OK', 'VIRTIO_BLK_S_IOERR', 'VIRTIO_BLK_S_UNSUPP'];
+
+function outcomeName(outcome: RawOutcome | undefined, name: string, isBroken: boolean): string {
+  if (outcome?.used === undefined) return isBroken ? 'device needs reset' : 'no answer';
+  if (!isBlockRequest(name)) return 'used';
+  const status = outcome.inn.at(-1)?.at(-1);
+  if (status === UNWRITTEN || status === undefined) return 'used, status byte unwritten';
+  return STATUS_NAMES[status] ?? `status ${status}`;
+}
+
+const isBlockRequest = (name: string): boolean => name !== 'entropy' && name !== 'frame';
 
 type Difference = Pick<VirtioFinding, 'what' | 'model' | 'reference'> & {
   readonly requests?: readonly string[];

@@ -126,3 +126,29 @@ export function describeFault({ used, data, status, deviceStatus }: FaultOutcome
         : `used ${used}, status ${status}`;
   return `${answer}, data ${data}, device status 0x${deviceStatus.toString(16).padStart(2, '0')}`;
 }
+
+/** A row on both sides. */
+export interface FaultComparison {
+  readonly row: FaultRow;
+  readonly model: FaultOutcome;
+  readonly reference: FaultOutcome;
+  readonly isEqual: boolean;
+}
+
+/**
+ * Carries out every row on both sides; on a packed ring those are left out that break the device
+ * (see `PACKED_ERROR`).
+ */
+export function* compareFaults(
+  shape: VirtioShape,
+  model: SideGuest,
+  reference: SideGuest,
+): Generator<FaultComparison> {
+  for (const row of FAULT_ROWS) {
+    if (shape.packed && row.breaksDevice === true) continue;
+    const ours = runFaultRow(row, shape, model);
+    const theirs = runFaultRow(row, shape, reference, ours);
+    const isEqual = describeFault(ours) === describeFault(theirs);
+    yield { row, model: ours, reference: theirs, isEqual };
+  }
+}

@@ -6,8 +6,9 @@ import {
   type PhbDescription,
   PseriesDma,
   parseKernelCommandLine,
+  readPhbDescription,
 } from '@pinhole/guest';
-import { createUltravisor, HCALL_NAMES, RTAS_TOKENS, type SpaprHypercalls } from '@pinhole/hcall';
+import { createUltravisor, HCALL_NAMES, type SpaprHypercalls } from '@pinhole/hcall';
 import {
   createGuestMemory,
   createSystemMemorySpace,
@@ -65,7 +66,7 @@ function buildPseries(options: PlatformOptions): Platform {
     memory: guestMemory,
     pages,
     hypercalls,
-    phb: describePhb(phb, hypervisor.lrdrMaxAddress),
+    phb: readPhbDescription(hypervisor.deviceTree()) as PhbDescription,
     hasMultiTce: true,
     cpus: machine.cpus,
     commandLine: parseKernelCommandLine(guest.cmdline),
@@ -117,34 +118,6 @@ function physicalDma(memory: GuestMemory, pages: GuestPages): Platform['dma'] {
     hasBusOffset: false,
     because: 'physical addresses',
     steps: [],
-  };
-}
-
-// What the device tree says. [qemu v7.2 hw/ppc/spapr_pci.c spapr_dt_phb]
-function describePhb(phb: SpaprPhb, lrdrMaxAddress: number): PhbDescription {
-  return {
-    buid: phb.buid,
-    dmaWindow: {
-      liobn: phb.tables[0]?.liobn ?? 0,
-      busOffset: phb.dmaWindowAddress,
-      size: phb.dmaWindowSize,
-    },
-    ...(phb.hasDdw
-      ? {
-          ddwApplicable: [
-            RTAS_TOKENS['ibm,query-pe-dma-window'],
-            RTAS_TOKENS['ibm,create-pe-dma-window'],
-            RTAS_TOKENS['ibm,remove-pe-dma-window'],
-          ] as const,
-          // As many as the tree has after their number.
-          ddwExtensions: [
-            RTAS_TOKENS['ibm,reset-pe-dma-window'],
-            1,
-            ...(phb.hasLimitedAddressMode ? [1] : []),
-          ],
-        }
-      : {}),
-    lrdrMaxAddress,
   };
 }
 

@@ -3,22 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LiveQemu } from '../live-qemu.js';
 import type { LiveQemuOptions } from '../options.js';
-import { DISK_SIZE, qemuOptions, shapeName, type VirtioShape } from './shapes.js';
+import { diskContents, entropyContents } from './contents.js';
+import { qemuOptions, shapeName, type VirtioShape } from './shapes.js';
 import { LiveVirtioSide, MEMORY_SIZE } from './sides.js';
-
-/** What each disk holds at first: every sector is different. */
-export function diskContents(): Uint8Array {
-  const bytes = new Uint8Array(DISK_SIZE);
-  for (let i = 0; i < bytes.length; i += 1) bytes[i] = i * 7 + (i >>> 9) * 31;
-  return bytes;
-}
-
-/** What the entropy devices give out, from its start and over and over: known bytes. */
-export function entropyContents(): Uint8Array {
-  const bytes = new Uint8Array(DISK_SIZE);
-  for (let i = 0; i < bytes.length; i += 1) bytes[i] = (i * 2_654_435_761) >>> 24;
-  return bytes;
-}
 
 /**
  * Starts a real QEMU with these devices. Its disks are files in a folder of their own, which goes
