@@ -1,4 +1,4 @@
-import { createRng, hex, ModelError, NO_TRACE, type Tracer } from '@pinhole/base';
+import { createRng, hex, invariant, ModelError, NO_TRACE, type Tracer } from '@pinhole/base';
 import {
   createPhysicalDmaOps,
   findKernelProfile,
@@ -11,6 +11,9 @@ import {
 import type { DmaOps, DmaSpace } from '@pinhole/memory';
 import { VirtioBlk } from '@pinhole/qemu';
 import {
+  connectPciInterrupts,
+  createPciTransport,
+  createVirtioPci,
   featureNames,
   hasFeature,
   VIRTIO_F_ACCESS_PLATFORM,
@@ -111,12 +114,17 @@ class ScenarioRun {
       iommuPlatform: device.iommuPlatform,
       indirect: device.indirect,
       eventIdx: device.eventIdx,
+      packed: device.packed,
+      numQueues: device.queues,
       // The device can reach most when all of a request is mapped.
       onKick: (space) => this.#sampleReach(space),
       tracer: this.#tracer,
     });
+    const fn = createVirtioPci({ device: blk.core, mode: 'modern', name: '0000:00:01.0' });
+    const plugged = createPciTransport(fn, { interrupts: connectPciInterrupts(fn) });
+    invariant(plugged.ok, 'run: a modelled function is a virtio function');
     const probed = probeVirtioBlk({
-      transport: blk.core,
+      transport: plugged.transport,
       memory: platform.guestMemory,
       pages: platform.pages,
       hasRestrictedMemoryAccess: () => platform.hasRestrictedMemoryAccess ?? false,

@@ -159,13 +159,22 @@ const guest = z
     policy: policy ?? findKernelProfile(rest.kernel)?.vring.policy ?? 'upstream',
   }));
 
+/** [qemu v7.2 include/hw/virtio/virtio.h VIRTIO_QUEUE_MAX] */
+const MAX_QUEUES = 1024;
+
 const device = z.strictObject({
   type: z.literal('virtio-blk'),
   iommuPlatform: z.boolean().default(false).describe('VIRTIO_F_ACCESS_PLATFORM is offered.'),
-  packed: only(false, 'packed rings are'),
+  packed: z.boolean().default(false).describe('VIRTIO_F_RING_PACKED is offered.'),
   indirect: z.boolean().default(true),
   eventIdx: z.boolean().default(true),
-  queues: only(1, 'more queues are'),
+  queues: z
+    .number()
+    .int('expected a whole number')
+    .min(1, 'expected at least 1')
+    .max(MAX_QUEUES, `expected at most ${MAX_QUEUES}`)
+    .default(1)
+    .describe('`num-queues`; a guest uses one for each of its CPUs.'),
   vhost: only('off', 'vhost is'),
   image: z
     .string()
@@ -227,10 +236,10 @@ export interface GuestConfig {
 export interface DeviceConfig {
   readonly type: 'virtio-blk';
   readonly iommuPlatform: boolean;
-  readonly packed: false;
+  readonly packed: boolean;
   readonly indirect: boolean;
   readonly eventIdx: boolean;
-  readonly queues: 1;
+  readonly queues: number;
   readonly vhost: 'off';
   /** As the file has it: relative to the scenario. */
   readonly image?: string | undefined;

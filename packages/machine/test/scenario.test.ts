@@ -54,13 +54,23 @@ test('every key of the documentation is known', () => {
 });
 
 test('what is not modelled yet is refused, and said to be', () => {
-  const text = GOOD.replace('true }', 'true, packed: true, vhost: kernel }');
-  expect(problemsOf(text)).toMatch(
-    /packed: expected false: packed rings are not modelled yet, found true/,
-  );
+  const text = GOOD.replace('true }', 'true, queues: 0, vhost: kernel }');
+  expect(problemsOf(text)).toMatch(/queues: expected at least 1, found 0/);
   expect(problemsOf(text)).toMatch(
     /vhost: expected "off": vhost is not modelled yet, found "kernel"/,
   );
+});
+
+test.each([
+  [false, 4],
+  [true, 4],
+  [true, 1],
+])('packed: %s, %i queues: the same data, through other rings', (packed, queues) => {
+  const device = `true, packed: ${packed}, queues: ${queues} }`;
+  const report = runScenario(parseScenario(GOOD.replace('true }', device)));
+  expect(report.verdict.outcome).toBe('works-slow');
+  expect(report.negotiated?.names.includes('VIRTIO_F_RING_PACKED')).toBe(packed);
+  expect(report.negotiated?.names.includes('VIRTIO_BLK_F_MQ')).toBe(queues > 1);
 });
 
 test('JSON is YAML', () => {

@@ -73,6 +73,7 @@ export function toScenario(question: ModelQuestion): Scenario {
       {
         type: 'virtio-blk',
         iommuPlatform,
+        packed: device.packed,
         indirect: device.indirect,
         eventIdx: device.eventIdx,
       },

@@ -76,11 +76,6 @@ function costOf(run: ModelRun, { device, machine }: ModelQuestion): Cost | null 
       `counted with a virtio-blk device in place of the ${device.kind} device: the price per map and unmap is the same, how many there are is not`,
     );
   }
-  if (device.packed) {
-    notes.push(
-      'counted with a split ring: a packed ring makes the same hypercalls, and more translations',
-    );
-  }
   if (machine.cpus > 1 || (device.queues ?? 1) > 1) {
     notes.push('counted on one CPU with one queue');
   }
