@@ -85,14 +85,17 @@ export function plugVirtioDevice(
     ...(busSpace === undefined ? {} : { transportSpace: busSpace }),
   });
   const mapper = new QemuMapper(space, settings.bounce ?? { isInUse: false });
-  const queues = type.queues.map(({ maxSize, handleOutput }, index) => ({
+  const work = new KickWork((index) => {
+    const queue = core.queues[index];
+    if (queue === undefined || !queue.isConfigured || core.isBroken) return;
+    onKick?.(space);
+    type.queues[index]?.handleOutput(queue, index);
+  });
+  const queues = type.queues.map(({ maxSize }, index) => ({
     maxSize,
-    handleOutput: (queue: DeviceQueue): void => {
-      onKick?.(space);
-      handleOutput(queue, index);
-    },
+    handleOutput: (): void => work.kick(index),
   }));
-  const core = new VirtioDeviceCore({
+  const core: VirtioDeviceCore = new VirtioDeviceCore({
     deviceId: type.deviceId,
     id: settings.id ?? type.defaultId,
     features: featureBits(...type.features, ...commonFeatures(settings)),
@@ -107,6 +110,36 @@ export function plugVirtioDevice(
     ...(tracer === undefined ? {} : { tracer }),
   });
   return { core, space, spaceBecause: because, mapper };
+}
+
+/**
+ * Serves the kicks of a device one after the other: QEMU takes up one that comes while it works
+ * when it is done, never in the middle. Who is interrupted and kicks again does so in the middle
+ * here, where both sides are one thread.
+ */
+class KickWork {
+  readonly #serve: (index: number) => void;
+  readonly #due = new Set<number>();
+  #isRunning = false;
+
+  constructor(serve: (index: number) => void) {
+    this.#serve = serve;
+  }
+
+  kick(index: number): void {
+    this.#due.add(index);
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    try {
+      for (const next of this.#due) {
+        this.#due.delete(next);
+        this.#serve(next);
+      }
+    } finally {
+      this.#isRunning = false;
+      this.#due.clear();
+    }
+  }
 }
 
 /** On a modern-only PCI function. [qemu v7.2 include/hw/virtio/virtio.h DEFINE_VIRTIO_COMMON_FEATURES] */

@@ -10,6 +10,10 @@ import {
   setDriverOk,
   VIRTIO_CONFIG_S_FAILED,
   VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_NOTIFICATION_DATA,
+  VIRTIO_F_ORDER_PLATFORM,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_F_RING_RESET,
   VIRTIO_F_VERSION_1,
   VIRTIO_RING_F_EVENT_IDX,
@@ -20,15 +24,25 @@ import type { GuestPages } from '../guest-pages.js';
 
 /** The used ring starts at a multiple of this. [linux v6.1 arch/powerpc/include/asm/cache.h L1_CACHE_BYTES] */
 const RING_ALIGN = 128;
+/** The largest queue. [VIRTIO v1.2 §2.7 "Split Virtqueues"] */
+const VIRTQUEUE_SPEC_MAX_SIZE = 32_768;
 /** Reads of a configuration that changes all the time; the kernel has no such limit. */
 const MAX_CONFIG_READS = 1000;
 
-/** Features of ring code and transport. [linux v6.1 drivers/virtio/virtio_ring.c vring_transport_features] */
+/**
+ * Features of ring code and transport. [linux v6.1 drivers/virtio/virtio_ring.c vring_transport_features]
+ *
+ * Deviates: Linux 6.1 does not know IN_ORDER and NOTIFICATION_DATA.
+ */
 const RING_FEATURES = featureBits(
   VIRTIO_RING_F_INDIRECT_DESC,
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_F_VERSION_1,
   VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_ORDER_PLATFORM,
+  VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_RING_RESET,
 );
 
@@ -63,6 +77,7 @@ export function openDevice(options: VirtioDriverOptions, supported: bigint): Ope
   const { hasRestrictedMemoryAccess } = options;
   const negotiated = negotiateFeatures(options.transport, {
     supported: supported | RING_FEATURES,
+    allowsLegacy: options.transport.isLegacy,
     ...(hasRestrictedMemoryAccess === undefined ? {} : { hasRestrictedMemoryAccess }),
   });
   if (!negotiated.ok) return { ok: false, message: negotiated.message };
@@ -102,22 +117,27 @@ export class DriverContext {
    */
   openQueue<T>(index: number): DriverQueue<T> | string {
     const { transport, memory, pages } = this.options;
+    const isPacked = this.has(VIRTIO_F_RING_PACKED);
+    const hasData = this.has(VIRTIO_F_NOTIFICATION_DATA);
     const size = transport.queueMaxSize(index);
     if (size === 0) return `no queue ${index}`;
-    if ((size & (size - 1)) !== 0) return `bad queue size ${size}`;
-    const queue = createDriverQueue<T>({
+    if (!isPacked && (size & (size - 1)) !== 0) return `bad queue size ${size}`;
+    const queue: DriverQueue<T> | undefined = createDriverQueue<T>({
       memory,
       dma: this.dma,
       tables: {
         allocate: (length) => pages.alloc(length),
         free: (gpa, length) => pages.free(gpa, length),
       },
-      size,
+      isPacked,
+      size: Math.min(size, VIRTQUEUE_SPEC_MAX_SIZE),
+      index,
       layoutAlign: RING_ALIGN,
       hasIndirect: this.has(VIRTIO_RING_F_INDIRECT_DESC),
       hasEventIdx: this.has(VIRTIO_RING_F_EVENT_IDX),
+      hasInOrder: this.has(VIRTIO_F_IN_ORDER),
       pageSize: pages.pageSize,
-      notify: () => transport.notifyQueue(index),
+      notify: () => transport.notifyQueue(index, hasData ? queue?.notificationData : undefined),
       tracer: this.tracer,
     });
     if (queue === undefined) return 'no room for the ring';

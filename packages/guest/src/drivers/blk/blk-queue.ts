@@ -76,12 +76,15 @@ export class BlkQueue {
   #tryAdd(request: RequestObject): boolean {
     const isRequeued = this.#mapError?.request === 'requeue';
     for (let tries = 0; ; tries += 1) {
+      const free = this.ring.numFree;
       const added = this.ring.add(request.out, request.inn, request);
       if (added === 'ok') {
         this.#inFlight += 1;
         this.#hasAdded = true;
         return true;
       }
+      // A full ring prods the device, which may have made room at once.
+      if (added === 'ring-full' && this.ring.numFree > free) continue;
       const isNoRoom = added === 'no-dma-space';
       const mayWait = this.#inFlight > 0 && (added === 'ring-full' || (isNoRoom && isRequeued));
       if (mayWait) return false;

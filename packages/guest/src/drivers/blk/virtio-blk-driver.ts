@@ -253,7 +253,8 @@ export class VirtioBlkDriver {
     if (command.op === 'flush') {
       return this.#context.has(VIRTIO_BLK_F_FLUSH) ? undefined : 'the device has no flush';
     }
-    if (command.op !== 'discard' && command.op !== 'write-zeroes') return undefined;
+    if (command.op === 'get-id') return undefined;
+    if ('data' in command) return this.#refusalOfTransfer(command.sector, command.data);
     const limits = command.op === 'discard' ? this.discardLimits : this.writeZeroesLimits;
     if (limits.maxRanges === 0) return `the device has no ${command.op}`;
     const { ranges } = command;
@@ -263,6 +264,15 @@ export class VirtioBlkDriver {
       ranges.every(({ sectors }) => sectors <= limits.maxSectors);
     if (isWithin) return undefined;
     return `${command.op} takes 1 to ${limits.maxRanges} ranges of at most ${limits.maxSectors} sectors`;
+  }
+
+  /** [VIRTIO v1.2 §5.2.6.1 "Driver Requirements: Device Operation"] */
+  #refusalOfTransfer(sector: number, data: readonly Segment[]): string | undefined {
+    const bytes = data.reduce((sum, { length }) => sum + length, 0);
+    if (bytes % VIRTIO_BLK_SECTOR_SIZE !== 0) return `${bytes} bytes are no whole sectors`;
+    const end = sector + bytes / VIRTIO_BLK_SECTOR_SIZE;
+    if (end <= this.#capacity) return undefined;
+    return `sector ${end} is beyond the disk's ${this.#capacity} sectors`;
   }
 
   #run(command: BlkCommand): BlkOutcome {

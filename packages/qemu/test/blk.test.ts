@@ -7,16 +7,23 @@ import {
   type GuestMemory,
 } from '@pinhole/memory';
 import {
+  type BlkConfig,
+  decodeBlkConfig,
   encodeBlkHeader,
+  encodeBlkRange,
   negotiateFeatures,
   setDriverOk,
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
   VIRTIO_BLK_S_UNSUPP,
+  VIRTIO_BLK_T_DISCARD,
   VIRTIO_BLK_T_FLUSH,
   VIRTIO_BLK_T_GET_ID,
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
+  VIRTIO_BLK_T_SCSI_CMD,
+  VIRTIO_BLK_T_SECURE_ERASE,
+  VIRTIO_BLK_T_WRITE_ZEROES,
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
 } from '@pinhole/virtio';
@@ -135,6 +142,9 @@ describe('requests', () => {
   test.each([
     ['flush', VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_S_OK],
     ['get-id', VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_S_OK],
+    ['get-id with the direction bit', VIRTIO_BLK_T_GET_ID | 1, VIRTIO_BLK_S_OK],
+    ['a flush that is a barrier', (VIRTIO_BLK_T_FLUSH | 0x8000_0000) >>> 0, VIRTIO_BLK_S_OK],
+    ['a SCSI command of too few parts', VIRTIO_BLK_T_SCSI_CMD, VIRTIO_BLK_S_IOERR],
     ['an unknown type', 99, VIRTIO_BLK_S_UNSUPP],
   ])('%s', (_what, type, status) => {
     const { memory, submit } = bench();
@@ -154,6 +164,163 @@ describe('requests', () => {
     submit(request(512, true));
     expect(memory.readU8(STATUS)).toBe(VIRTIO_BLK_S_IOERR);
   });
+});
+
+describe('discard and write zeroes', () => {
+  const ranged = (memory: GuestMemory, type: number, range: readonly number[], length = 16) => {
+    header(memory, type, 0);
+    const [sectorLo = 0, numSectors = 0, flags = 0, sectorHi = 0] = range;
+    const view = new DataView(new ArrayBuffer(16));
+    encodeBlkRange(view, 0, { sectorHi, sectorLo, numSectors, flags });
+    memory.write(DATA, new Uint8Array(view.buffer));
+    return [
+      [HEADER, 16, false],
+      [DATA, length, false],
+      [STATUS, 1, true],
+    ] as const;
+  };
+
+  test.each([
+    ['all of the disk', [0, 8], VIRTIO_BLK_S_OK],
+    ['nothing', [3, 0], VIRTIO_BLK_S_OK],
+    ['past the end', [8, 1], VIRTIO_BLK_S_IOERR],
+    ['across the end', [7, 2], VIRTIO_BLK_S_IOERR],
+    ['far beyond', [0, 1, 0, 0xffff_ffff], VIRTIO_BLK_S_IOERR],
+    ['more than max_write_zeroes_sectors', [0, 0x0040_0000], VIRTIO_BLK_S_IOERR],
+    ['may unmap', [0, 1, 1], VIRTIO_BLK_S_OK],
+  ])('write zeroes: %s', (_what, range, status) => {
+    const { memory, submit } = bench();
+    submit(ranged(memory, VIRTIO_BLK_T_WRITE_ZEROES, range));
+    expect(memory.readU8(STATUS)).toBe(status);
+  });
+
+  test('UNSUPP for discard, secure erase and write zeroes commands if any unknown flag is set [device-5.2.6.2-2]', () => {
+    const types = [VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_T_SECURE_ERASE];
+    for (const type of types) {
+      for (const flags of [2, 0x8000_0000, 3]) {
+        const { memory, disk, submit } = bench();
+        submit(ranged(memory, type, [0, 1, flags]));
+        expect(memory.readU8(STATUS)).toBe(VIRTIO_BLK_S_UNSUPP);
+        expect(disk[0]).toBe(1);
+      }
+    }
+  });
+
+  test('UNSUPP for discard commands if the unmap flag is set [device-5.2.6.2-3]', () => {
+    const { memory, submit } = bench();
+    submit(ranged(memory, VIRTIO_BLK_T_DISCARD, [0, 1, 1]));
+    expect(memory.readU8(STATUS)).toBe(VIRTIO_BLK_S_UNSUPP);
+  });
+
+  test('more ranges than one, or a type without the direction bit: unsupported', () => {
+    const { memory, submit } = bench();
+    submit(ranged(memory, VIRTIO_BLK_T_DISCARD, [0, 1], 32));
+    expect(memory.readU8(STATUS)).toBe(VIRTIO_BLK_S_UNSUPP);
+    memory.writeU8(STATUS, UNTOUCHED);
+    submit(ranged(memory, VIRTIO_BLK_T_DISCARD & ~1, [0, 1]));
+    expect(memory.readU8(STATUS)).toBe(VIRTIO_BLK_S_UNSUPP);
+  });
+
+  test('half a range breaks the device', () => {
+    const { memory, blk, submit, used } = bench();
+    submit(ranged(memory, VIRTIO_BLK_T_WRITE_ZEROES, [0, 1], 15));
+    expect(blk.core.errors).toEqual(['virtio-blk discard/write_zeroes header too short']);
+    expect(used().idx).toBe(0);
+  });
+});
+
+describe('the configuration space', () => {
+  function read(blk: VirtioBlk): BlkConfig {
+    const bytes = new Uint8Array(57);
+    blk.core.readConfig(0, bytes);
+    return decodeBlkConfig(bytes);
+  }
+
+  test("is QEMU's: 57 bytes, the geometry guessed", () => {
+    const { blk } = bench();
+    expect(read(blk)).toMatchObject({
+      capacity: 8,
+      segMax: 254,
+      cylinders: 2,
+      heads: 16,
+      sectors: 63,
+      blkSize: 512,
+      // The driver took neither FLUSH nor CONFIG_WCE.
+      writeback: 0,
+      numQueues: 1,
+      maxDiscardSectors: 4_194_303,
+      maxDiscardSeg: 1,
+      discardSectorAlignment: 1,
+      maxWriteZeroesSectors: 4_194_303,
+      maxWriteZeroesSeg: 1,
+      writeZeroesMayUnmap: 1,
+    });
+    const beyond = new Uint8Array(4);
+    blk.core.readConfig(56, beyond);
+    expect([...beyond]).toEqual([0xff, 0xff, 0xff, 0xff]);
+  });
+
+  test.each([
+    ['of 4 heads, 32 sectors', 3, 32, { cylinders: 64, heads: 4, sectors: 32 }],
+    ['of more than 16 heads', 254, 63, { cylinders: 8, heads: 16, sectors: 63 }],
+    ['without sectors', 3, 0, { cylinders: 8, heads: 16, sectors: 63 }],
+  ])('a partition table %s decides the geometry', (_what, endHead, endSector, expected) => {
+    const disk = new Uint8Array(64 * 4 * 32 * 512);
+    disk.set([0x55, 0xaa], 510);
+    disk.set([0, 0, 0, 0, 0, endHead, endSector, 0, 0, 0, 0, 0, 1, 0, 0, 0], 0x1be);
+    expect(read(bench({ backend: createMemoryBackend(disk) }).blk)).toMatchObject(expected);
+  });
+
+  test('Devices SHOULD always offer VIRTIO_BLK_F_FLUSH, and MUST offer it if they offer VIRTIO_BLK_F_CONFIG_WCE [device-5.2.5.2-1]', () => {
+    const features = bench().blk.core.readDeviceFeatures();
+    expect((features >> 9n) & 1n).toBe(1n);
+    expect((features >> 11n) & 1n).toBe(1n);
+  });
+
+  test('The device MUST initialize padding bytes unused0 and unused1 to 0 [device-5.2.5.2-3]', () => {
+    const { blk } = bench();
+    const bytes = new Uint8Array(57);
+    blk.core.readConfig(0, bytes);
+    // unused1 lies beyond the end, where QEMU has none.
+    expect(bytes[33]).toBe(0);
+  });
+
+  test('the driver may write the cache mode, and nothing else', () => {
+    const { blk } = bench();
+    const before = read(blk);
+    blk.core.writeConfig(0, new Uint8Array(32).fill(0x55));
+    blk.core.writeConfig(33, new Uint8Array(24).fill(0x55));
+    expect(read(blk)).toEqual(before);
+    blk.core.writeConfig(32, Uint8Array.of(7));
+    expect(read(blk)).toEqual({ ...before, writeback: 1 });
+    blk.core.writeConfig(32, Uint8Array.of(0));
+    expect(read(blk)).toEqual({ ...before, writeback: 0 });
+  });
+
+  test('a driver that takes FLUSH alone has a write cache, one that takes neither has none', () => {
+    const { blk } = bench();
+    expect(blk.isWriteback).toBe(false);
+    negotiateFeatures(blk.core, { supported: (1n << 32n) | (1n << 9n) });
+    expect(blk.isWriteback).toBe(true);
+    setDriverOk(blk.core);
+    expect(blk.isWriteback).toBe(true);
+  });
+});
+
+test.each([
+  ['queueSize', 2],
+  ['queueSize', 2048],
+  ['queueSize', 48],
+  ['numQueues', 0],
+  ['maxDiscardSectors', 0],
+  ['maxWriteZeroesSectors', 4_194_304],
+] as const)('%s of %i is refused, as QEMU does', (property, value) => {
+  const memory = createGuestMemory({ regions: [{ base: 0, size: 2 ** 20 }] });
+  const systemMemory = createSystemMemorySpace(memory);
+  const backend = createMemoryBackend(new Uint8Array(512));
+  const make = () =>
+    new VirtioBlk({ backend, memory, systemMemory, iommuPlatform: false, [property]: value });
+  expect(make).toThrow(/virtio-blk: expected .*, found/);
 });
 
 describe('a hostile driver breaks its own device, with the message that QEMU has', () => {
