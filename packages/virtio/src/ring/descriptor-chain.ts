@@ -21,6 +21,8 @@ export class DescriptorChain {
   readonly #mapper: DmaMapper;
   readonly #desc: Descriptor = { addrHi: 0, addrLo: 0, len: 0, flags: 0, next: 0 };
   readonly #piece: Translation = { gpa: 0, length: 0 };
+  // As in QEMU, and more only where the ring itself holds more, which QEMU's never does.
+  #mostSegments: number = VIRTQUEUE_MAX_SIZE;
 
   /** `indirect` is opened anew for every indirect table. */
   constructor(ring: RegionCache, indirect: RegionCache, mapper: DmaMapper) {
@@ -38,6 +40,7 @@ export class DescriptorChain {
     const desc = this.#desc;
     let table = this.#ring;
     let max = queueSize;
+    this.#mostSegments = Math.max(queueSize, VIRTQUEUE_MAX_SIZE);
     table.readDescriptor(VIRTQ_DESC_SIZE * head, desc);
     if ((desc.flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
       if (desc.len === 0 || desc.len % VIRTQ_DESC_SIZE !== 0) {
@@ -73,6 +76,7 @@ export class DescriptorChain {
     const desc = this.#desc;
     let from = this.#ring;
     let max = queueSize;
+    this.#mostSegments = Math.max(queueSize, VIRTQUEUE_MAX_SIZE);
     let index = at;
     from.readPackedDescriptor(VIRTQ_DESC_SIZE * index, desc);
     const isIndirect = (desc.flags & VIRTQ_DESC_F_INDIRECT) !== 0;
@@ -148,7 +152,7 @@ export class DescriptorChain {
     let hi = desc.addrHi;
     let lo = desc.addrLo;
     for (;;) {
-      if (element.outNum + element.inNum === VIRTQUEUE_MAX_SIZE) {
+      if (element.outNum + element.inNum === this.#mostSegments) {
         return 'virtio: too many write descriptors in indirect table';
       }
       if (!this.#mapper.map(hi, lo, left, isWrite, piece)) {

@@ -63,7 +63,7 @@ export function createPair(options: PairOptions = {}): Pair {
   const { isPacked = false, hasInOrder = false } = options;
   const memory = createGuestMemory({ regions: [{ base: 0, size: 2 ** 26 }] });
   const heap = new TestHeap(HEAP);
-  const tables = new TestHeap(HEAP + 0x8_0000);
+  const tables = new TestHeap(HEAP + 0x20_0000);
   const iommu = new TestIommu(memory);
   const iommuDma = new IommuDma(iommu, heap);
   const space = isBehindIommu ? iommu : createSystemMemorySpace(memory);
