@@ -37,7 +37,10 @@ class ModelVirtioSide implements VirtioSide {
     this.#systemMemory = createSystemMemorySpace(memory);
     for (const shape of shapes) {
       const device = this.#createDevice(shape);
-      this.#functions.set(shapeName(shape), createVirtioPci({ device, mode: 'modern' }));
+      this.#functions.set(
+        shapeName(shape),
+        createVirtioPci({ device, mode: 'modern', name: functionName(shape) }),
+      );
     }
   }
 
@@ -87,4 +90,8 @@ class ModelVirtioSide implements VirtioSide {
     this.#disks.set(shapeName(shape), disk);
     return new VirtioBlk({ ...settings, backend: createMemoryBackend(disk), serial: SERIAL }).core;
   }
+}
+
+function functionName({ bridge, slot }: VirtioShape): string {
+  return `000${bridge}:00:${slot.toString(16).padStart(2, '0')}.0`;
 }

@@ -7,11 +7,12 @@ import {
   type KernelProfile,
   PseriesDma,
   readPhbDescription,
+  type VirtioDriverOptions,
 } from '@pinhole/guest';
 import { H_GET_TCE, H_PUT_TCE, type Hypercalls } from '@pinhole/hcall';
-import type { GuestMemory } from '@pinhole/memory';
+import type { DmaOps, GuestMemory } from '@pinhole/memory';
 import { spaprPhbBuid } from '@pinhole/tce';
-import type { PciFunction } from '@pinhole/virtio';
+import { createPciTransport, type PciFunction } from '@pinhole/virtio';
 import type { LiveQemu } from '../live-qemu.js';
 import { VirtioRig } from './rig.js';
 import type { VirtioShape } from './shapes.js';
@@ -39,6 +40,8 @@ export interface VirtioSide {
 export const MEMORY_SIZE = 0x1000_0000;
 const KERNEL = { base: 2 ** 24, size: 7 * 2 ** 24 };
 const USER = { base: 2 ** 27, size: 2 ** 26 };
+/** How long a driver waits for a sign of life. */
+const IDLE_MS = 5_000;
 const PAGE = 4096n;
 /** In a TCE: the device may write. [qemu v7.2 include/exec/memory.h IOMMU_WO] */
 const TCE_WRITE = 2n;
@@ -47,7 +50,8 @@ const KERNEL_RELEASE = 'linux-6.1';
 /** The guest of one side, freshly booted: its memory, and DMA on both bridges. */
 export class SideGuest {
   readonly side: VirtioSide;
-  readonly #pages: GuestPages;
+  /** Its memory. */
+  readonly pages: GuestPages;
   readonly #kernel: KernelProfile;
   readonly #bridges = new Map<number, PseriesDma>();
   readonly #root: FdtNode;
@@ -57,7 +61,7 @@ export class SideGuest {
     const kernel = findKernelProfile(KERNEL_RELEASE);
     if (kernel === undefined) throw new Error(`no kernel profile ${KERNEL_RELEASE}`);
     this.#kernel = kernel;
-    this.#pages = new GuestPages({
+    this.pages = new GuestPages({
       pageSize: kernel.pageSize,
       kernel: KERNEL,
       user: USER,
@@ -67,20 +71,34 @@ export class SideGuest {
     this.#root = side.deviceTree();
   }
 
+  /**
+   * What a driver of `@pinhole/guest` needs to run on this side: the same driver on the model and on
+   * a real device. It hears of interrupts by looking: nobody delivers them to our firmware.
+   * @throws Error what the kernel would say of a device that it cannot drive.
+   */
+  driverOptions(shape: VirtioShape): VirtioDriverOptions {
+    const made = createPciTransport(this.side.pciFunction(shape));
+    if (!made.ok) throw new Error(made.message);
+    const { transport } = made;
+    return {
+      transport,
+      memory: this.side.memory,
+      pages: this.pages,
+      chooseDma: () => this.#dmaOps(shape),
+      idle: () => this.side.wait(() => transport.pollInterrupt(), IDLE_MS),
+    };
+  }
+
   /** Brings a device up as far as DRIVER_OK. @throws Error what the kernel would say. */
   start(shape: VirtioShape, accept?: bigint): VirtioRig {
     const { memory, hypercalls } = this.side;
-    const pages = this.#pages;
-    const fn = this.side.pciFunction(shape);
-    const dma = shape.iommuPlatform
-      ? this.#bridge(shape.bridge).probe({ slot: fn.name }).ops
-      : createPhysicalDmaOps({ memory, pages });
+    const { pages } = this;
     const liobn = shape.bridge === 0 ? 0x8000_0000n : 0x8000_0100n;
     return new VirtioRig({
-      fn,
+      fn: this.side.pciFunction(shape),
       memory,
       pages,
-      dma,
+      dma: this.#dmaOps(shape),
       spoil: ({ hi, lo }, length, how) => {
         const bus = (BigInt(hi) << 32n) | BigInt(lo);
         const last = bus + BigInt(length) - 1n;
@@ -94,6 +112,13 @@ export class SideGuest {
     });
   }
 
+  #dmaOps(shape: VirtioShape): DmaOps {
+    const { memory } = this.side;
+    if (!shape.iommuPlatform) return createPhysicalDmaOps({ memory, pages: this.pages });
+    const slot = this.side.pciFunction(shape).name;
+    return this.#bridge(shape.bridge).probe({ slot }).ops;
+  }
+
   #bridge(index: number): PseriesDma {
     const known = this.#bridges.get(index);
     if (known !== undefined) return known;
@@ -104,7 +129,7 @@ export class SideGuest {
     const dma = new PseriesDma({
       kernel: this.#kernel,
       memory,
-      pages: this.#pages,
+      pages: this.pages,
       hypercalls,
       phb,
       hasMultiTce: true,
