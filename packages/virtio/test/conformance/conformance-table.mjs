@@ -24,7 +24,8 @@ export function readClaims(source) {
   for (const match of source.matchAll(new RegExp(`\\[(${ID}(?:, ?${ID})*)\\](.)`, 'g'))) {
     const [text, ids, quote] = match;
     const line = source.lastIndexOf('\n', match.index) + 1;
-    const start = source.lastIndexOf(quote, match.index - 1);
+    let start = source.lastIndexOf(quote, match.index - 1);
+    while (source[start - 1] === '\\') start = source.lastIndexOf(quote, start - 1);
     const before = source.slice(0, Math.max(start, 0)).trimEnd();
     const isTitle = /(?:\b(?:test|it)|\))\($/.test(before);
     const isRow = /\[$/.test(before) && /\b(?:test|it)\.each\b/.test(source);

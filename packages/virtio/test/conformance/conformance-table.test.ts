@@ -37,6 +37,9 @@ describe('a claim', () => {
       { id, title: '%s' },
       { id: 'device-6.2-1', title: '%s' },
     ]);
+    expect(readClaims(`test('it\\\\'s so [${id}]', f);`).claims).toEqual([
+      { id, title: "it's so" },
+    ]);
     expect(readClaims(`test.each([\n  ['a row [${id}]', 1],\n])('%s', f);`).claims).toHaveLength(1);
   });
 
