@@ -238,7 +238,7 @@ describe('the decision', () => {
       hasBusOffset,
     });
 
-  test('upstream: the flag alone', () => {
+  test('upstream: the flag alone [driver-6.1-3]', () => {
     expect(ask('upstream', true, false, false)?.useDmaApi).toBe(true);
     expect(ask('upstream', false, true, true)?.useDmaApi).toBe(false);
   });

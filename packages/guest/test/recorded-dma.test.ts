@@ -130,7 +130,7 @@ describe.each(SINGLE_CPU)('%s', (name) => {
   const { events } = readFtrace(unzip(recording.files.guestTrace));
   const replayed = replayGuest(events);
 
-  test('every DMA address is the one that Linux gave', () => {
+  test('every DMA address is the one that Linux gave [driver-6.1-2]', () => {
     expect(replayed.maps).toBeGreaterThan(100);
     expect(replayed.maps).toBe(recording.meta.guestEvents.dma_map_page);
     expect(replayed.unmaps).toBe(recording.meta.guestEvents.dma_unmap_page);
