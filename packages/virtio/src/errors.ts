@@ -7,6 +7,7 @@ import { ModelError } from '@pinhole/base';
  * - `E_LEGACY_QUEUE`: a queue lies where the legacy interface cannot say, or has another size.
  * - `E_EMPTY_BUFFER`: a buffer without elements is added to a queue.
  * - `E_QUEUE_IN_USE`: a driver's queue is started anew while buffers are with the device.
+ * - `E_DEVICE_STATE`: a device or transport is to go on from the state of another one.
  * - `E_QUEUE_STATE`: a queue is to go on from a state that it cannot be in.
  */
 export type VirtioErrorCode =
@@ -16,6 +17,7 @@ export type VirtioErrorCode =
   | 'E_LEGACY_QUEUE'
   | 'E_EMPTY_BUFFER'
   | 'E_QUEUE_IN_USE'
+  | 'E_DEVICE_STATE'
   | 'E_QUEUE_STATE';
 
 /** A mistake of the caller of a queue or device. What guests and devices do wrong is never thrown. */

@@ -5,6 +5,7 @@ export type {
   PlugOptions,
   VirtioDeviceOptions,
 } from './device/device-options.js';
+export type { SavedDevice, SavedQueue } from './device/device-state.js';
 export type { VirtioErrorCode } from './errors.js';
 export { VirtioError } from './errors.js';
 export { featureNames } from './feature-names.js';
@@ -135,12 +136,21 @@ export type {
   NegotiationResult,
 } from './transport/driver-init.js';
 export { negotiateFeatures, setDriverOk } from './transport/driver-init.js';
-export type { VirtioMmioDevice, VirtioMmioOptions } from './transport/mmio-device.js';
+export type {
+  SavedVirtioMmio,
+  VirtioMmioDevice,
+  VirtioMmioOptions,
+} from './transport/mmio-device.js';
 export { createVirtioMmio } from './transport/mmio-device.js';
 export type { MmioTransportOptions, MmioTransportResult } from './transport/mmio-driver.js';
 export { createMmioTransport } from './transport/mmio-driver.js';
-export type { PciInterrupt, VirtioPciDevice, VirtioPciOptions } from './transport/pci-device.js';
 export { createVirtioPci } from './transport/pci-device.js';
+export type {
+  PciInterrupt,
+  SavedVirtioPci,
+  VirtioPciDevice,
+  VirtioPciOptions,
+} from './transport/pci-device-types.js';
 export { createPciTransport } from './transport/pci-driver.js';
 export type { MsiMessage, PciInterrupts } from './transport/pci-interrupts.js';
 export { createPciLegacyTransport } from './transport/pci-legacy-driver.js';

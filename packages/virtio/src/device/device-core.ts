@@ -1,4 +1,4 @@
-import { NO_TRACE, type Tracer } from '@pinhole/base';
+import { hex, NO_TRACE, type Tracer } from '@pinhole/base';
 import { VirtioError } from '../errors.js';
 import {
   hasFeature,
@@ -7,7 +7,6 @@ import {
   VIRTIO_F_VERSION_1,
   VIRTIO_LEGACY_FEATURES,
 } from '../features.js';
-import { VIRTQUEUE_MAX_SIZE } from '../params.js';
 import type { DeviceQueue } from '../ring/device-queue.js';
 import {
   VIRTIO_CONFIG_S_DRIVER_OK,
@@ -17,7 +16,8 @@ import {
 import { ISR_CONFIG, ISR_QUEUE } from '../transport/pci-common-config.js';
 import type { InterruptHandler, QueueSetup, VirtioTransport } from '../transport/transport.js';
 import type { DeviceHooks, PlugOptions, VirtioDeviceOptions } from './device-options.js';
-import { QueueVariants } from './queue-variants.js';
+import { DeviceQueues } from './device-queues.js';
+import { checkState, type SavedDevice } from './device-state.js';
 
 /**
  * What all virtio devices have in common, in QEMU's manner: features, status, queues, interrupts
@@ -35,10 +35,7 @@ export class VirtioDeviceCore implements VirtioTransport {
   readonly #hooks: DeviceHooks;
   readonly #config: Uint8Array;
   readonly #usesEventFds: boolean;
-  readonly #variants: QueueVariants;
-  // Of each queue: entries as the driver chose, and where the driver said that it lies.
-  readonly #sizes: number[];
-  readonly #setups: (QueueSetup | undefined)[];
+  readonly #queues: DeviceQueues;
   #offered: bigint;
   #isBigEndianGuest = false;
   #accepted = 0n;
@@ -59,14 +56,12 @@ export class VirtioDeviceCore implements VirtioTransport {
     this.#config = options.config ?? new Uint8Array(0);
     this.#usesEventFds = options.usesEventFds ?? true;
     this.#offered = options.features;
-    this.#variants = new QueueVariants(this, options);
-    this.#sizes = options.queues.map(({ maxSize }) => maxSize);
-    this.#setups = options.queues.map(() => undefined);
+    this.#queues = new DeviceQueues(this, options);
   }
 
   /** The queues, in the layout and byte order that the accepted features mean. */
   get queues(): readonly DeviceQueue[] {
-    return this.#variants.queues;
+    return this.#queues.list;
   }
 
   /** All features that are offered, the transport's included. */
@@ -177,44 +172,42 @@ export class VirtioDeviceCore implements VirtioTransport {
     this.#isDisabled = false;
     this.#accepted = 0n;
     this.#isr = 0;
-    for (let index = 0; index < this.#sizes.length; index += 1) this.#resetRing(index);
+    for (let index = 0; index < this.queues.length; index += 1) this.#queues.reset(index);
     this.#selectQueues();
   }
 
   /** Entries of queue `index`; 0: there is no such queue. */
   queueSize(index: number): number {
-    return this.#sizes[index] ?? 0;
+    return this.#queues.size(index);
   }
 
-  /**
-   * The driver chooses the size, which it sees at once and the queue when its addresses come. What
-   * QEMU does not take leaves the old one. [qemu v7.2 hw/virtio/virtio.c virtio_queue_set_num]
-   */
+  /** The most entries that a driver may choose for queue `index`, if it is there. */
+  largestQueueSize(index: number): number {
+    return this.#queues.largestSize(index);
+  }
+
+  /** The driver chooses the size, which it sees at once and the queue when its addresses come. */
   setQueueSize(index: number, size: number): void {
-    if (this.#sizes[index] === undefined || size === 0 || size > VIRTQUEUE_MAX_SIZE) return;
-    this.#sizes[index] = size;
+    this.#queues.setSize(index, size);
   }
 
   /** Where the driver said that queue `index` lies, if it did. */
   queueSetup(index: number): QueueSetup | undefined {
-    return this.#setups[index];
+    return this.#queues.setup(index);
   }
 
-  /** The driver gives the addresses of queue `index`. [qemu v7.2 hw/virtio/virtio.c virtio_queue_set_rings] */
+  /** The driver gives the addresses of queue `index`. */
   setQueueRings(index: number, rings: Omit<QueueSetup, 'size'>): void {
-    const size = this.#sizes[index];
-    if (size === undefined) return;
-    const setup = { ...rings, size };
-    this.#setups[index] = setup;
-    this.queues[index]?.configure(setup);
+    this.#queues.setRings(index, rings);
   }
 
   /** The driver takes queue `index` back. [qemu v7.2 hw/virtio/virtio.c virtio_queue_reset] */
   resetQueue(index: number): boolean {
-    if (this.#sizes[index] === undefined) return false;
+    const queue = this.queues[index];
+    if (queue === undefined) return false;
     this.#hooks.resetQueue?.(index);
-    this.#resetRing(index);
-    this.queues[index]?.setFeatures(this.#accepted);
+    this.#queues.reset(index);
+    queue.setFeatures(this.#accepted);
     return true;
   }
 
@@ -310,6 +303,50 @@ export class VirtioDeviceCore implements VirtioTransport {
     this.#isBroken = true;
   }
 
+  /** The device at rest, as plain data. [qemu v7.2 hw/virtio/virtio.c virtio_save] */
+  save(): SavedDevice {
+    return {
+      deviceId: this.deviceId,
+      status: this.#status,
+      features: hex(this.#accepted),
+      isr: this.#isr,
+      generation: this.#generation,
+      isBroken: this.#isBroken,
+      isDisabled: this.#isDisabled,
+      hasStarted: this.#hasStarted,
+      config: [...this.#config],
+      queues: this.#queues.save(),
+    };
+  }
+
+  /**
+   * Goes on where a device of the same kind was saved. [qemu v7.2 hw/virtio/virtio.c virtio_load]
+   * @throws VirtioError `E_DEVICE_STATE`, `E_QUEUE_STATE`
+   */
+  restore(state: SavedDevice): void {
+    const accepted = BigInt(state.features);
+    const unknown = accepted & ~this.#offered;
+    const { length } = this.#config;
+    checkState(state.deviceId === this.deviceId, 'device id', this.deviceId, state.deviceId);
+    checkState(unknown === 0n, 'features', hex(this.#offered), state.features);
+    checkState(state.config.length === length, 'bytes of config', length, state.config.length);
+    const queues = this.queues.length;
+    checkState(state.queues.length === queues, 'queues', queues, state.queues.length);
+    this.#hooks.setFeatures?.(accepted);
+    this.#accepted = accepted;
+    this.#config.set(state.config);
+    this.#status = state.status;
+    this.#isr = state.isr;
+    this.#generation = state.generation;
+    this.#isBroken = state.isBroken;
+    this.#isDisabled = state.isDisabled;
+    this.#hasStarted = state.hasStarted;
+    this.#selectQueues();
+    for (const queue of this.queues) queue.setFeatures(accepted);
+    // Last: a ring that cannot be mapped any more breaks the device.
+    this.#queues.restore(state.queues);
+  }
+
   #interruptConfig(): void {
     this.#isr |= ISR_QUEUE | ISR_CONFIG;
     if (!this.isBroken) this.#interrupt?.('config');
@@ -345,18 +382,7 @@ export class VirtioDeviceCore implements VirtioTransport {
   }
 
   #selectQueues(): void {
-    const isPacked = hasFeature(this.#accepted, VIRTIO_F_RING_PACKED);
-    if (!this.#variants.select(isPacked, this.isBigEndian)) return;
-    // A driver that negotiates again with queues that are set up.
-    for (const [index, setup] of this.#setups.entries()) {
-      if (setup !== undefined) this.queues[index]?.configure(setup);
-    }
-  }
-
-  #resetRing(index: number): void {
-    this.queues[index]?.reset();
-    this.#sizes[index] = this.#options.queues[index]!.maxSize;
-    this.#setups[index] = undefined;
+    this.#queues.select(hasFeature(this.#accepted, VIRTIO_F_RING_PACKED), this.isBigEndian);
   }
 
   // To be removed: the device as its own transport.

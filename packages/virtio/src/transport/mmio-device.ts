@@ -1,12 +1,12 @@
-import { hi32, joinU64, lo32 } from '@pinhole/base';
+import { hex, hi32, joinU64, lo32 } from '@pinhole/base';
 import type { VirtioDeviceCore } from '../device/device-core.js';
+import type { SavedDevice } from '../device/device-state.js';
 import {
   featureBits,
   hasFeature,
   VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_VERSION_1,
 } from '../features.js';
-import { VIRTQUEUE_MAX_SIZE } from '../params.js';
 import { VIRTIO_CONFIG_S_FEATURES_OK } from '../status.js';
 import { readDeviceConfig, truncate, writeDeviceConfig } from './config-registers.js';
 import { MMIO_MAGIC, MMIO_VERSION, Mmio } from './mmio-registers.js';
@@ -15,6 +15,7 @@ import {
   QUEUE_DEVICE,
   QUEUE_DRIVER,
   QueueRegisterFile,
+  type SavedQueueRegisters,
   VIRTIO_QUEUE_MAX,
 } from './queue-registers.js';
 import type { MmioRegion, RegisterWidth } from './registers.js';
@@ -30,6 +31,24 @@ export interface VirtioMmioDevice extends MmioRegion {
   onInterrupt(handler: (isAsserted: boolean) => void): void;
   /** A reset of the whole machine: nothing of the driver's is left. */
   reset(): void;
+  /** Registers and device at rest, as plain data. */
+  save(): SavedVirtioMmio;
+  /**
+   * Goes on where such a device was saved.
+   * @throws VirtioError `E_DEVICE_STATE`, `E_QUEUE_STATE`
+   */
+  restore(state: SavedVirtioMmio): void;
+}
+
+/** What has been saved of the registers and their device. [qemu v7.2 hw/virtio/virtio-mmio.c virtio_mmio_save_config] */
+export interface SavedVirtioMmio {
+  readonly deviceFeaturesSel: number;
+  readonly driverFeaturesSel: number;
+  /** `0x100000000`. */
+  readonly driverFeatures: string;
+  readonly queues: SavedQueueRegisters;
+  readonly isLineHigh: boolean;
+  readonly device: SavedDevice;
 }
 
 const SIZE = 0x200;
@@ -92,9 +111,30 @@ class VirtioMmio implements VirtioMmioDevice {
     this.#driverFeatures = 0n;
   }
 
+  save(): SavedVirtioMmio {
+    return {
+      deviceFeaturesSel: this.#deviceFeaturesSel,
+      driverFeaturesSel: this.#driverFeaturesSel,
+      driverFeatures: hex(this.#driverFeatures),
+      queues: this.#queues.save(),
+      isLineHigh: this.#isLineHigh,
+      device: this.#core.save(),
+    };
+  }
+
+  restore(state: SavedVirtioMmio): void {
+    this.#deviceFeaturesSel = state.deviceFeaturesSel;
+    this.#driverFeaturesSel = state.driverFeaturesSel;
+    this.#driverFeatures = BigInt(state.driverFeatures);
+    this.#queues.restore(state.queues);
+    this.#isLineHigh = state.isLineHigh;
+    this.#core.restore(state.device);
+  }
+
   /** [qemu v7.2 hw/virtio/virtio-mmio.c virtio_mmio_read] */
   #readRegister(offset: number): number {
     const core = this.#core;
+    const index = this.#queues.selected;
     switch (offset) {
       case Mmio.MAGIC_VALUE:
         return MMIO_MAGIC;
@@ -110,7 +150,7 @@ class VirtioMmio implements VirtioMmioDevice {
       }
       case Mmio.QUEUE_NUM_MAX:
         // Any size that the device can do, even for a queue that has fewer by default.
-        return core.queueSize(this.#queues.selected) === 0 ? 0 : VIRTQUEUE_MAX_SIZE;
+        return core.queueSize(index) === 0 ? 0 : core.largestQueueSize(index);
       case Mmio.QUEUE_READY:
         return this.#queues.current.isEnabled ? 1 : 0;
       case Mmio.INTERRUPT_STATUS:

@@ -18,6 +18,12 @@ const VECTORS_MAX = 2048;
 /** Writes an interrupt's message to the bus. */
 export type MsixSender = (vector: number, address: bigint, data: number) => void;
 
+/** Bytes of the table and of the pending bits. */
+export interface SavedMsix {
+  readonly table: readonly number[];
+  readonly pending: readonly number[];
+}
+
 /**
  * MSI-X: a table of messages and the pending bits, in a BAR of their own.
  * [PCI 3.0 §6.8.2 "MSI-X Capability and Table Structure"] [qemu v7.2 hw/pci/msix.c msix_init_exclusive_bar]
@@ -124,16 +130,15 @@ export class Msix {
     this.#maskAll();
   }
 
-  /** Table and pending bits. */
-  save(): { table: Uint8Array; pending: Uint8Array } {
-    return { table: new Uint8Array(this.#table.buffer).slice(), pending: this.#pending.slice() };
+  save(): SavedMsix {
+    return { table: [...new Uint8Array(this.#table.buffer)], pending: [...this.#pending] };
   }
 
   /** After the configuration space; users come back one by one. [qemu v7.2 hw/pci/msix.c msix_load] */
-  restore(state: { readonly table: Uint8Array; readonly pending: Uint8Array }): void {
+  restore(state: SavedMsix): void {
     this.unuseAll();
-    new Uint8Array(this.#table.buffer).set(state.table.subarray(0, this.#table.byteLength));
-    this.#pending.set(state.pending.subarray(0, this.#pending.length));
+    new Uint8Array(this.#table.buffer).set(state.table.slice(0, this.#table.byteLength));
+    this.#pending.set(state.pending.slice(0, this.#pending.length));
     this.#updateFunctionMask();
   }
 

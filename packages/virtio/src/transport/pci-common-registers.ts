@@ -1,8 +1,16 @@
-import { hi32, joinU64, lo32 } from '@pinhole/base';
+import { hex, hi32, joinU64, lo32 } from '@pinhole/base';
 import type { VirtioDeviceCore } from '../device/device-core.js';
 import { PciCommonConfig as Common, VIRTIO_MSI_NO_VECTOR } from './pci-common-config.js';
 import type { PciVectors } from './pci-vectors.js';
 import type { QueueRegisterFile } from './queue-registers.js';
+
+/** What has been saved of the registers that are no queue's. */
+export interface SavedCommonRegisters {
+  readonly deviceFeatureSelect: number;
+  readonly driverFeatureSelect: number;
+  /** `0x100000000`. */
+  readonly driverFeatures: string;
+}
 
 /**
  * The common configuration structure, the device's side. A register is what is accessed at its own
@@ -109,18 +117,18 @@ export class PciCommonRegisters {
     }
   }
 
-  save(): { deviceFeatureSelect: number; driverFeatureSelect: number; driverFeatures: bigint } {
+  save(): SavedCommonRegisters {
     return {
       deviceFeatureSelect: this.#deviceFeatureSelect,
       driverFeatureSelect: this.#driverFeatureSelect,
-      driverFeatures: this.#driverFeatures,
+      driverFeatures: hex(this.#driverFeatures),
     };
   }
 
-  restore(state: ReturnType<PciCommonRegisters['save']>): void {
+  restore(state: SavedCommonRegisters): void {
     this.#deviceFeatureSelect = state.deviceFeatureSelect;
     this.#driverFeatureSelect = state.driverFeatureSelect;
-    this.#driverFeatures = state.driverFeatures;
+    this.#driverFeatures = BigInt(state.driverFeatures);
   }
 
   #acceptFeatures(value: number): void {

@@ -13,7 +13,7 @@ import {
 import type { RegisterWidth } from './registers.js';
 
 /** Bytes of configuration space: a conventional function's. [PCI 3.0 §6.1] */
-export const PCI_CONFIG_SPACE_SIZE = 256;
+const PCI_CONFIG_SPACE_SIZE = 256;
 /** Where the device-dependent part begins. */
 const PCI_CONFIG_HEADER_SIZE = 0x40;
 export const PCI_REVISION_ID = 0x08;
@@ -159,12 +159,17 @@ export class PciConfigSpace {
     }
   }
 
-  /** A copy of all bytes. */
-  save(): Uint8Array {
-    return this.#bytes.slice();
+  save(): number[] {
+    return [...this.#bytes];
   }
 
-  restore(bytes: Uint8Array): void {
-    this.#bytes.set(bytes.subarray(0, PCI_CONFIG_SPACE_SIZE));
+  /** False, and nothing done, if these are the bytes of another function. [qemu v7.2 hw/pci/pci.c get_pci_config_device] */
+  restore(bytes: readonly number[]): boolean {
+    const isSame = this.#bytes.every((byte, at) => {
+      const isStatus = at === PCI_STATUS || at === PCI_STATUS + 1;
+      return isStatus || ((byte ^ (bytes[at] ?? -1)) & ~this.#writable[at]!) === 0;
+    });
+    if (isSame) this.#bytes.set(bytes.slice(0, PCI_CONFIG_SPACE_SIZE));
+    return isSame;
   }
 }

@@ -1,5 +1,5 @@
 import type { VirtioMmioDevice } from './mmio-device.js';
-import type { VirtioPciDevice } from './pci-device.js';
+import type { VirtioPciDevice } from './pci-device-types.js';
 import type { MsiMessage, PciInterrupts } from './pci-interrupts.js';
 
 /** Where this platform's messages go: an address that nothing else has. */

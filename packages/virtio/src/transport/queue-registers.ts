@@ -20,13 +20,19 @@ export interface QueueRegisters {
   readonly words: Uint32Array;
 }
 
-/** What has been saved of one queue. */
-export interface SavedQueueRegisters {
+/** What has been saved of one queue's registers. */
+export interface SavedQueueFile {
   readonly index: number;
   readonly size: number;
   readonly isEnabled: boolean;
   readonly vector: number;
   readonly words: readonly number[];
+}
+
+/** The registers of those queues that the driver ever looked at. */
+export interface SavedQueueRegisters {
+  readonly selected: number;
+  readonly queues: readonly SavedQueueFile[];
 }
 
 /**
@@ -101,14 +107,14 @@ export class QueueRegisterFile {
     this.#selected = 0;
   }
 
-  save(): { selected: number; queues: SavedQueueRegisters[] } {
+  save(): SavedQueueRegisters {
     const queues = [...this.#files].map(([index, { words, ...rest }]) => {
       return { index, ...rest, words: [...words] };
     });
     return { selected: this.#selected, queues };
   }
 
-  restore(state: { selected: number; queues: readonly SavedQueueRegisters[] }): void {
+  restore(state: SavedQueueRegisters): void {
     this.reset();
     this.select(state.selected);
     for (const { index, size, isEnabled, vector, words } of state.queues) {
