@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createRng, type Rng } from '@pinhole/base';
 import { createGuestMemory, createSystemMemorySpace } from '@pinhole/memory';
 import {
   createVirtioPci,
@@ -140,3 +141,106 @@ describeLive('a real QEMU and the model lay a virtio function out alike', () => 
     }
   });
 });
+
+/** Seeds, which are places on the bus as well. */
+const RUNS = [
+  ['modern', 1],
+  ['modern', 2],
+  ['transitional', 3],
+  ['transitional', 4],
+] as const;
+
+/** Accesses that set nothing going: no notifications, and the device never goes live. */
+describeLive('a real QEMU and the model answer the same random accesses alike', () => {
+  let qemu: LiveQemu;
+
+  beforeAll(() => {
+    // One each: a reset leaves what is written where no register is.
+    const args = RUNS.flatMap(([mode], index) => {
+      return ['-device', `virtio-rng-pci,${MODES[mode]},addr=${index + 1}`];
+    });
+    qemu = LiveQemu.start({ qemu: QEMU, args });
+  });
+  afterAll(() => qemu?.close());
+
+  test.each(RUNS)('%s, seed %i', (mode, seed) => {
+    const theirs = qemu.pciFunction({ device: seed });
+    const ours = model({ ...DEVICES[1], mode, name: 'rng' }, theirs);
+    ours.bar(4);
+    const answers = new Set<number>();
+    const rng = createRng(seed);
+    const pick = <T>(from: readonly T[]): T => from[rng.below(from.length)]!;
+    for (let step = 0; step < 4000; step += 1) {
+      const width = pick(WIDTHS);
+      const { where, at, value } = pick(PLACES)(rng, width, mode);
+      const both = [ours, theirs].map((fn) => {
+        const { read, write } =
+          where === 'config'
+            ? {
+                read: (): number => fn.configRead(at, width),
+                write: (): void => fn.configWrite(at, width, value),
+              }
+            : {
+                read: (): number => fn.bar(where)!.read(at, width),
+                write: (): void => fn.bar(where)!.write(at, width, value),
+              };
+        if (step % 3 !== 0) write();
+        return read();
+      });
+      answers.add(both[1]!);
+      expect([step, where, at, width, value, both[0]]).toEqual([
+        step,
+        where,
+        at,
+        width,
+        value,
+        both[1],
+      ]);
+    }
+    // They did say something.
+    expect(answers.size).toBeGreaterThan(100);
+  });
+});
+
+interface Access {
+  readonly where: number | 'config';
+  readonly at: number;
+  readonly value: number;
+}
+
+type Place = (rng: Rng, width: RegisterWidth, mode: 'modern' | 'transitional') => Access;
+
+const aligned = (rng: Rng, from: number, length: number, width: RegisterWidth): number =>
+  from + width * rng.below(Math.floor(length / width));
+
+function anyValue(rng: Rng): number {
+  const some = [0, 1, 2, 3, 8, 0xb, 0xff, 0x100, 0x3ff, 0x400, 0x401, 0xffff, 0x1_0000];
+  return rng.below(4) === 0 ? rng.nextU32() : some[rng.below(some.length)]!;
+}
+
+const PLACES: readonly Place[] = [
+  // The common configuration. DRIVER_OK and addresses of rings are left alone.
+  (rng, width) => {
+    const at = aligned(rng, 0, 0x40, width);
+    const isAddress = at + width > 0x20 && at < 0x38;
+    const isStatus = at <= 20 && at + width > 20;
+    const value = anyValue(rng);
+    return { where: 4, at: isAddress ? 0x18 : at, value: isStatus ? (value & ~4) >>> 0 : value };
+  },
+  (rng, width) => ({ where: 4, at: aligned(rng, 0x1000, 0x10, width), value: anyValue(rng) }),
+  (rng, width) => ({ where: 4, at: aligned(rng, 0x2000, 0x10, width), value: anyValue(rng) }),
+  // Vectors and pending bits.
+  (rng, width) => ({ where: 1, at: aligned(rng, 0, 0x30, width), value: anyValue(rng) }),
+  (rng, width) => ({ where: 1, at: aligned(rng, 0x7f8, 0x20, width), value: anyValue(rng) }),
+  // Capabilities, and what is behind them.
+  (rng, width) => ({ where: 'config', at: aligned(rng, 0x28, 0x5c, width), value: anyValue(rng) }),
+  (rng, width) => ({ where: 'config', at: aligned(rng, 0x98, 0x60, width), value: anyValue(rng) }),
+  // COMMAND: with memory and I/O enabled.
+  (rng, width) => ({ where: 'config', at: 4, value: width === 1 ? 3 | rng.below(8) : 7 }),
+  // The legacy interface, but for addresses, notifications and the status.
+  (rng, width, mode) => {
+    const at = [0, 4, 12, 14, 20, 22, 24, 28][rng.below(8)]!;
+    if (mode === 'modern') return { where: 'config', at: 0, value: 0 };
+    return { where: 0, at: at % width === 0 ? at : 4, value: anyValue(rng) };
+  },
+];
