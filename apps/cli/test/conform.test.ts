@@ -44,3 +44,19 @@ describe('pinhole conform hcalls: a clear error, exit code 2, nothing on stdout'
     expect(stderr).not.toMatch(/\n {4}at /);
   });
 });
+
+describe('pinhole conform virtio: a clear error, exit code 2, nothing on stdout', () => {
+  const cases: [string, string[], RegExp][] = [
+    ['no such QEMU', ['--qemu', join(folder, 'none')], /none.*no executable file/s],
+    ['no requests', ['--count', '0'], /--count .*whole number from 1/],
+    ['no such device', ['--device', 'scsi'], /no device is named like "scsi".*blk-split-/s],
+    ['an unknown accident', ['--include', 'fire'], /fire.*Allowed choice is packed-ring-error/s],
+  ];
+
+  test.each(cases)('%s', (_name, args, message) => {
+    const { code, stdout, stderr } = pinhole(['conform', 'virtio', ...args]);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/\n {4}at /);
+  });
+});

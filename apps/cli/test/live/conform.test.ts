@@ -77,3 +77,35 @@ describe.skipIf(isMissing)('pinhole conform hcalls', () => {
     if (/QEMU died/.test(out)) expect(out).not.toMatch(/agree on every one/);
   });
 });
+
+describe.skipIf(isMissing)('pinhole conform virtio', () => {
+  const virtio = (...args: string[]) => pinhole(['conform', 'virtio', '--qemu', QEMU, ...args]);
+
+  test('says what was compared, how requests ended, and that they agree', () => {
+    const { code, stdout } = virtio('--count', '200', '--seed', '3', '--device', 'pinhole');
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^QEMU \d+\.\d+\.\d+ \(.*\), seed 3, /);
+    expect(stdout).toMatch(
+      /│ the data: no entry +│ used 4097, status 0, data unwritten, .*8 of 8 │/,
+    );
+    expect(stdout).toMatch(/│ read +│ VIRTIO_BLK_S_OK +│ +\d+ │\n/);
+    expect(stdout).toMatch(/The model and this QEMU agree on every one\.\n$/);
+  });
+
+  test('fits a narrow terminal', () => {
+    const args = ['conform', 'virtio', '--qemu', QEMU, '--count', '20', '--device', 'blk-split'];
+    const { stdout } = pinhole(args, { COLUMNS: '40' });
+    expect(stdout).toMatch(/^the header: used 4097, status 0, data sector 0/m);
+    expect(stdout).not.toMatch(/│/);
+  });
+
+  test('exits with 1 when QEMU hangs, and has the request that did it', () => {
+    const args = ['--include', 'packed-ring-error', '--device', 'blk-packed', '--seed', '3'];
+    const { code, stdout } = virtio(...args, '--count', '2000', '--format', 'json');
+    expect(code).toBe(1);
+    const [finding] = JSON.parse(stdout).findings;
+    expect(finding).toMatchObject({ what: 'hang', seed: 3, model: 'goes on' });
+    expect(finding.requests).toHaveLength(1);
+    expect(finding.qemu).toMatch(/bogus descriptor or out of resources/);
+  });
+});

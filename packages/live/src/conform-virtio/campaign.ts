@@ -1,5 +1,6 @@
 import { createRng, hex, type Rng } from '@pinhole/base';
 import type { Accident } from '../conform/accidents.js';
+import { deathOf } from '../conform/finding.js';
 import { compareFaults, describeFault, type FaultComparison } from './faults.js';
 import { type NamedRequest, RequestGenerator } from './requests.js';
 import { type RawOutcome, UNWRITTEN, type VirtioRig } from './rig.js';
@@ -23,7 +24,7 @@ export interface VirtioFinding {
   readonly seed: number;
   /** How many requests the device had had since it was started. */
   readonly request: number;
-  /** What was compared: `outcome`, `status`, `config`, `features`, `disk`. */
+  /** What differs: `outcome`, `status`, `config`, `features`, `disk`, `fault`; or `exit`, `hang`. */
   readonly what: string;
   /** The requests that were in flight. */
   readonly requests: readonly string[];
@@ -91,6 +92,7 @@ export class VirtioCampaign {
   readonly #faults: (FaultComparison & { readonly device: string })[] = [];
   #requests = 0;
   #bytes = 0;
+  #isEnded = false;
 
   constructor(options: VirtioCampaignOptions) {
     this.#options = options;
@@ -127,7 +129,8 @@ export class VirtioCampaign {
   }
 
   get #isDone(): boolean {
-    return this.#requests >= this.#options.count || this.#findings.length >= MAX_FINDINGS;
+    const { length } = this.#findings;
+    return this.#isEnded || this.#requests >= this.#options.count || length >= MAX_FINDINGS;
   }
 
   *#compareFaults(
@@ -163,16 +166,16 @@ export class VirtioCampaign {
     for (let done = 0; done < EPISODE && !this.#isDone && finding === undefined; ) {
       yield;
       const batch = generator.batch();
-      const outcomes = pair.run(batch);
+      const outcomes = this.#run(pair, batch);
       done += batch.length;
       this.#requests += batch.length;
       finding = outcomes.finding ?? pair.compareStatus();
-      this.#count(batch, outcomes.model, pair.isBroken);
+      if (!this.#isEnded) this.#count(batch, outcomes.model, pair.isBroken);
       if (finding !== undefined) finding = { ...finding, requests: batch.map(describe) };
       if (pair.isBroken) break;
     }
     finding ??= pair.compareDevice() ?? pair.compareDisks();
-    for (const rig of rigs) rig.close();
+    if (!this.#isEnded) for (const rig of rigs) rig.close();
     if (finding === undefined) return;
     this.#findings.push({
       device: shapeName(shape),
@@ -181,6 +184,19 @@ export class VirtioCampaign {
       requests: [],
       ...finding,
     });
+  }
+
+  /** A device that its machine does not survive is a finding, and the end. */
+  #run(pair: RigPair, batch: readonly NamedRequest[]): ReturnType<RigPair['run']> {
+    try {
+      return pair.run(batch);
+    } catch (error) {
+      const death = deathOf(error);
+      if (death === undefined) throw error;
+      this.#isEnded = true;
+      const finding = { what: death, model: 'goes on', reference: (error as Error).message };
+      return { model: [], finding };
+    }
   }
 
   #count(batch: readonly NamedRequest[], outcomes: readonly RawOutcome[], isBroken: boolean): void {

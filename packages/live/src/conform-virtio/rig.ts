@@ -23,6 +23,8 @@ const RING_ALIGN = 128;
 const MIN_PIECE = 128;
 /** No part of a ring is larger than so many bytes an entry. */
 const DESCRIPTOR = 16;
+/** Entries of a ring: QEMU 10 offers 1024, whatever its `queue-size`; QEMU 7.2 has 256. */
+const MAX_RING = 256;
 /** What memory that the device may write holds before. */
 export const UNWRITTEN = 0xa5;
 
@@ -96,7 +98,7 @@ export class VirtioRig {
           allocate: (length) => pages.alloc(length),
           free: (gpa, length) => pages.free(gpa, length),
         },
-        size: transport.queueMaxSize(index),
+        size: Math.min(transport.queueMaxSize(index), MAX_RING),
         layoutAlign: RING_ALIGN,
         isPacked: hasFeature(features, VIRTIO_F_RING_PACKED),
         hasIndirect: hasFeature(features, VIRTIO_RING_F_INDIRECT_DESC),
