@@ -1,4 +1,5 @@
 import { VirtioError } from '../errors.js';
+import { VIRTQUEUE_MAX_SIZE } from '../params.js';
 
 /**
  * The device's half of a queue at rest, as plain data. Which features were accepted is the device's
@@ -66,7 +67,8 @@ export function checkQueueState(state: DeviceQueueState, shape: QueueShape): voi
 }
 
 /**
- * Refuses an element that is not in flight in a queue with so many descriptors in use.
+ * Refuses an element that is not in flight in a queue with so many descriptors in use, and one of
+ * more segments than any has. [qemu v7.2 hw/virtio/virtio.c qemu_get_virtqueue_element]
  * @throws VirtioError `E_QUEUE_STATE`
  */
 export function checkElementState(element: ElementState, inUse: number, buffers: number): void {
@@ -75,6 +77,11 @@ export function checkElementState(element: ElementState, inUse: number, buffers:
   const found = `head ${head} of ${ndescs} descriptors at place ${place}`;
   refuse(isGood ? undefined : `expected one of ${inUse} descriptors in flight, found ${found}`, {
     element,
+  });
+  const count = element.out.length + element.in.length;
+  const isSmall = count <= VIRTQUEUE_MAX_SIZE;
+  refuse(isSmall ? undefined : `expected at most ${VIRTQUEUE_MAX_SIZE} segments, found ${count}`, {
+    head,
   });
 }
 

@@ -15,9 +15,9 @@ import {
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
-  VirtioDeviceCore,
   type VirtqueueElement,
 } from '../../src/index.js';
+import { DirectDevice } from '../support/direct-transport.js';
 import { BUFFERS, createPair, type Pair } from '../support/pair.js';
 import { bytesAt, type Desc, faced, offer, writeDescs } from './support.js';
 
@@ -221,11 +221,11 @@ test('CVE-2019-14835: a table of writable buffers of length 0 adds nothing to th
 });
 
 /** A device whose mapper counts what is mapped now. */
-function counted(): { pair: Pair; queue: DeviceQueue; core: VirtioDeviceCore; live(): number } {
+function counted(): { pair: Pair; queue: DeviceQueue; core: DirectDevice; live(): number } {
   const pair = createPair();
   const inner = createSpaceMapper(pair.space);
   let live = 0;
-  const core = new VirtioDeviceCore({
+  const core = new DirectDevice({
     deviceId: VIRTIO_ID_BLOCK,
     features: featureBits(VIRTIO_F_VERSION_1),
     memory: pair.memory,
