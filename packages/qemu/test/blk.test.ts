@@ -445,7 +445,7 @@ describe('the address space', () => {
     expect(blk.core.readStatus() & VIRTIO_CONFIG_S_FEATURES_OK).toBe(0);
   });
 
-  test('it offers what QEMU 7.2 offers', () => {
+  test('it offers what QEMU 7.2 offers [device-6.2-2]', () => {
     const { blk } = bench();
     expect(blk.core.readDeviceFeatures()).toBe(0x101_3000_6e54n);
     expect(

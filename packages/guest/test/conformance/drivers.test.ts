@@ -1,6 +1,8 @@
 /** What the specification asks of every driver, asked of ours. */
 import {
   createDriverQueue,
+  createMmioTransport,
+  createVirtioMmio,
   encodeBlkConfig,
   hasFeature,
   VIRTIO_BLK_F_BLK_SIZE,
@@ -161,3 +163,24 @@ describe('the configuration', () => {
     expect(result.ok && result.driver.capacity).toBe(1000);
   });
 });
+
+test.each([1, 4, 16, 1024])(
+  'behind MMIO a queue has at most QueueNumMax entries: %i [driver-4.2.2.2-9]',
+  (queueNumMax) => {
+    const device = fake({ deviceId: VIRTIO_ID_RNG, queues: [1024] });
+    const region = createVirtioMmio({ device: device.core });
+    const chosen: number[] = [];
+    const result = createMmioTransport({
+      size: region.size,
+      // VIRTIO v1.2 §4.2.2: QueueNumMax at 0x034, QueueNum at 0x038.
+      read: (at, width) => (at === 0x034 ? queueNumMax : region.read(at, width)),
+      write(at, width, value): void {
+        if (at === 0x038) chosen.push(value);
+        region.write(at, width, value);
+      },
+    });
+    if (!result.ok) throw new Error(result.message);
+    expect(probeVirtioRng({ ...device.options, transport: result.transport }).ok).toBe(true);
+    expect(chosen).toEqual([queueNumMax]);
+  },
+);

@@ -36,7 +36,7 @@ test('The driver MUST NOT place device-readable buffers into the queue [driver-5
   }
 });
 
-test('The driver MUST examine the length written by the device [driver-5.4.6.1-2]', () => {
+test('The driver MUST examine the length written by the device [driver-5.4.6.1-2, driver-2.7.8.3-1]', () => {
   const { driver } = probe((n) => filled(n + 1, n + 1));
   expect(read(driver, 10)).toEqual({ count: 10, bytes: [1, 2, 2, 3, 3, 3, 4, 4, 4, 4] });
 });

@@ -14,15 +14,15 @@ import {
   VIRTIO_ID_BLOCK,
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
-  VirtioDeviceCore,
 } from '../../src/index.js';
+import { DirectDevice } from '../support/direct-transport.js';
 import { logTransport } from './logged-transport.js';
 
 const MODERN = featureBit(VIRTIO_F_VERSION_1);
 
-function device(features: bigint, hooks: DeviceHooks = {}): VirtioDeviceCore {
+function device(features: bigint, hooks: DeviceHooks = {}): DirectDevice {
   const memory = createGuestMemory({ regions: [{ base: 0, size: 2 ** 20 }] });
-  return new VirtioDeviceCore({
+  return new DirectDevice({
     deviceId: VIRTIO_ID_BLOCK,
     features,
     config: Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8),
