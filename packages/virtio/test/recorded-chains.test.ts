@@ -1,13 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { createGuestMemory, createSystemMemorySpace } from '@pinhole/memory';
 import { expect, test } from 'vitest';
-import {
-  BOUNCED,
-  createSpaceMapper,
-  type DmaMapper,
-  VIRTIO_ID_BLOCK,
-  VirtioDeviceCore,
-} from '../src/index.js';
+import { BOUNCED, createSpaceMapper, type DmaMapper, VIRTIO_ID_BLOCK } from '../src/index.js';
+import { DirectDevice } from './support/direct-transport.js';
 
 interface Recorded {
   readonly features: string;
@@ -60,7 +55,7 @@ test.each(cases)('line %i: %s', (_line, _error, recorded) => {
   memory.writeU16Le(0x2_0004, recorded.head);
   const space = createSystemMemorySpace(memory);
   const pops: { inNum: number; outNum: number }[] = [];
-  const core = new VirtioDeviceCore({
+  const core = new DirectDevice({
     deviceId: VIRTIO_ID_BLOCK,
     features: BigInt(recorded.features),
     memory,

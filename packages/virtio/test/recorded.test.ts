@@ -12,9 +12,9 @@ import {
   VIRTIO_F_RING_PACKED,
   VIRTIO_ID_BLOCK,
   VIRTIO_RING_F_INDIRECT_DESC,
-  VirtioDeviceCore,
   type VirtqueueElement,
 } from '../src/index.js';
+import { DirectDevice } from './support/direct-transport.js';
 import { TestIommu } from './support/space.js';
 
 // What the device offered and the driver accepted, as the guests' consoles show; without the layout.
@@ -119,7 +119,7 @@ function play(name: string, variant: Variant): { device: string[]; guest: string
   const dma = new RecordedDma(iommu, guest);
   const device: string[] = [];
   iommu.onTranslate = (address) => device.push(`spapr_iommu_xlate 0x${address.toString(16)}`);
-  const core: VirtioDeviceCore = new VirtioDeviceCore({
+  const core: DirectDevice = new DirectDevice({
     deviceId: VIRTIO_ID_BLOCK,
     features,
     memory,

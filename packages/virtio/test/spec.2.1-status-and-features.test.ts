@@ -17,8 +17,8 @@ import {
   VIRTIO_F_VERSION_1,
   VIRTIO_ID_BLOCK,
   VIRTIO_RING_F_EVENT_IDX,
-  VirtioDeviceCore,
 } from '../src/index.js';
+import { DirectDevice } from './support/direct-transport.js';
 import { createPair } from './support/pair.js';
 
 const MODERN = featureBit(VIRTIO_F_VERSION_1);
@@ -28,9 +28,9 @@ function device(
   features: bigint,
   hooks: DeviceHooks = {},
   events: TraceEvent[] = [],
-): VirtioDeviceCore {
+): DirectDevice {
   const memory = createGuestMemory({ regions: [{ base: 0, size: 2 ** 20 }] });
-  return new VirtioDeviceCore({
+  return new DirectDevice({
     deviceId: VIRTIO_ID_BLOCK,
     features,
     config: Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8),

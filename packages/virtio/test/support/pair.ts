@@ -20,8 +20,8 @@ import {
   VIRTIO_ID_BLOCK,
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
-  VirtioDeviceCore,
 } from '../../src/index.js';
+import { DirectDevice } from './direct-transport.js';
 import { IommuDma, physicalDma, TestHeap, TestIommu } from './space.js';
 
 export interface PairOptions {
@@ -47,7 +47,7 @@ export interface Pair {
   readonly space: DmaSpace;
   readonly iommu: TestIommu;
   readonly dma: IommuDma;
-  readonly core: VirtioDeviceCore;
+  readonly core: DirectDevice;
   readonly device: DeviceQueue;
   readonly driver: PairDriver;
   /** Interrupts so far. */
@@ -74,7 +74,7 @@ export function createPair(options: PairOptions = {}): Pair {
     ...(isPacked ? [VIRTIO_F_RING_PACKED] : []),
     ...(hasInOrder ? [VIRTIO_F_IN_ORDER] : []),
   );
-  const core = new VirtioDeviceCore({
+  const core = new DirectDevice({
     deviceId: VIRTIO_ID_BLOCK,
     features,
     memory,
