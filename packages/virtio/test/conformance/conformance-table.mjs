@@ -13,6 +13,7 @@ const OWN_TEST = 'packages/virtio/test/conformance/conformance-table.test.ts';
 export const OPEN = 'not shown yet';
 const KINDS = ['by construction', 'deviates', 'not applicable', OPEN];
 const ID = '(?:driver|device)-[0-9.]+-[0-9]+';
+const IDS = `\\[${ID}(?:, ?${ID})*\\]`;
 
 /**
  * The claims of one test file: ids in square brackets at the end of a test's title, or at the end
@@ -21,7 +22,7 @@ const ID = '(?:driver|device)-[0-9.]+-[0-9]+';
 export function readClaims(source) {
   const claims = [];
   const mistakes = [];
-  for (const match of source.matchAll(new RegExp(`\\[(${ID}(?:, ?${ID})*)\\](.)`, 'g'))) {
+  for (const match of source.matchAll(new RegExp(`(${IDS}(?: ?${IDS})*)(.)`, 'g'))) {
     const [text, ids, quote] = match;
     const line = source.lastIndexOf('\n', match.index) + 1;
     let start = source.lastIndexOf(quote, match.index - 1);
@@ -36,7 +37,7 @@ export function readClaims(source) {
         .slice(start + 1, match.index)
         .trim()
         .replaceAll('\\', '');
-      for (const id of ids.split(/, ?/)) claims.push({ id, title });
+      for (const [id] of ids.matchAll(new RegExp(ID, 'g'))) claims.push({ id, title });
     }
   }
   if (claims.length > 0 && /\b(?:test|it|describe)\.(?:skip|todo|fails)\b/.test(source)) {

@@ -33,6 +33,7 @@ describe('a claim', () => {
       claims: [{ id, title: 'never' }],
       mistakes: [],
     });
+    expect(readClaims(`test('a [${id}] [device-6.2-1]', f);`).claims).toHaveLength(2);
     expect(readClaims(`test.each(rows)(\n  '%s [${id}, device-6.2-1]',`).claims).toEqual([
       { id, title: '%s' },
       { id: 'device-6.2-1', title: '%s' },
