@@ -34,6 +34,8 @@ export function createGuestMemory(options: GuestMemoryOptions): SparseMemory {
 /** Guest memory in this process; see {@link createGuestMemory}. */
 export class SparseMemory implements GuestMemory {
   readonly regions: readonly MemoryRegion[];
+  readonly #firstFrom: number;
+  readonly #firstTo: number;
   readonly #blocks = new Map<number, (Chunk | undefined)[]>();
   #chunksHeld = 0;
   // The last piece used: consecutive accesses mostly hit the same one. What of it is memory is
@@ -59,6 +61,8 @@ export class SparseMemory implements GuestMemory {
       end = base + size;
     }
     this.regions = regions;
+    this.#firstFrom = regions[0]?.base ?? 0;
+    this.#firstTo = this.#firstFrom + (regions[0]?.size ?? 0);
   }
 
   /** Host memory in use for the contents, in bytes. */
@@ -67,6 +71,8 @@ export class SparseMemory implements GuestMemory {
   }
 
   isBacked(gpa: Gpa, length: number): boolean {
+    // Most guests have one region; the general case walks them.
+    if (gpa >= this.#firstFrom && length >= 0 && gpa + length <= this.#firstTo) return true;
     if (!(gpa >= 0) || !(length >= 0)) return false;
     // Adjacent regions form one run.
     let at = gpa;
@@ -81,12 +87,17 @@ export class SparseMemory implements GuestMemory {
     return false;
   }
 
-  /** In one piece is what does not cross a multiple of 64 KiB. It is backed from then on. */
+  /** In one piece is what does not cross a multiple of 64 KiB. */
   window(gpa: Gpa, length: number, out: MemoryWindow): boolean {
     const offset = gpa & CHUNK_MASK;
     if (length <= 0 || offset + length > CHUNK || !this.isBacked(gpa, length)) return false;
-    out.view = this.#touch(gpa).view;
+    const chunk = this.#peek(gpa);
+    // Where the piece is partly in one region, partly in the next, `#to` is the end of the first.
+    if (chunk === ZERO || gpa + length > this.#to) return false;
+    out.view = chunk.view;
     out.offset = offset;
+    out.from = this.#from;
+    out.to = this.#to;
     return true;
   }
 
@@ -248,9 +259,6 @@ export class SparseMemory implements GuestMemory {
   }
 
   #check(gpa: Gpa, length: number): void {
-    // Most guests have one region; the general case walks them.
-    const first = this.regions[0];
-    if (first !== undefined && gpa >= first.base && gpa + length <= first.base + first.size) return;
     if (this.isBacked(gpa, length)) return;
     throw outOfRange(gpa, length);
   }

@@ -9,10 +9,12 @@ export interface MemoryRegion {
 
 /** Filled in by `GuestMemory.window`; the caller keeps and reuses one. */
 export interface MemoryWindow {
-  /** Shows more than was asked for: the caller stays within what it asked for. */
   view: DataView;
-  /** Where in the view the bytes begin. */
+  /** Where in the view the bytes begin that were asked for. */
   offset: number;
+  /** All of [from, to) is memory, and in the view as well: at least what was asked for. */
+  from: Gpa;
+  to: Gpa;
 }
 
 /**
@@ -28,8 +30,8 @@ export interface GuestMemory {
   isBacked(gpa: Gpa, length: number): boolean;
   /**
    * Shows where [gpa, gpa + length) lies, for as long as this memory lives: for what is accessed
-   * again and again, such as a ring. False when it does not lie in one piece; absent where every
-   * access must pass through this interface.
+   * again and again, such as a ring. False when it does not lie in one piece, or nothing was written
+   * there yet; absent where every access must pass through this interface.
    */
   window?(gpa: Gpa, length: number, out: MemoryWindow): boolean;
 

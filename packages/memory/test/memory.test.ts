@@ -8,6 +8,7 @@ import {
   DmaStatus,
   HypervisorView,
   MemoryError,
+  type MemoryWindow,
   PageOwnership,
 } from '../src/index.js';
 
@@ -251,5 +252,48 @@ describe('device spaces', () => {
     expect(space.translate(0, 0x8000, 1, DmaAccess.READ, out)).toBe(DmaStatus.NOTHING_THERE);
     expect(space.covers(0, 0xffff_c000, 0x8000)).toBe(true);
     expect(space.covers(0, 0xffff_c000, 0x8001)).toBe(false);
+  });
+});
+
+describe('a window', () => {
+  const memory = createGuestMemory({
+    regions: [
+      { base: 0, size: 0x2_8000 },
+      { base: 0x3_0000, size: 0x1_0000 },
+    ],
+  });
+  const window: MemoryWindow = {
+    view: new DataView(new ArrayBuffer(0)),
+    offset: 0,
+    from: 0,
+    to: 0,
+  };
+
+  test('shows memory where it lies, and how much around it', () => {
+    expect(memory.window(0x1_0010, 16, window)).toBe(false);
+    memory.writeU32Le(0x1_0010, 0x1234_5678);
+    expect(memory.window(0x1_0010, 16, window)).toBe(true);
+    expect(window.view.getUint32(window.offset, true)).toBe(0x1234_5678);
+    expect([window.from, window.to]).toEqual([0x1_0000, 0x2_0000]);
+    window.view.setUint16(window.offset + 2, 0xabcd, true);
+    expect(memory.readU32Le(0x1_0010)).toBe(0xabcd_5678);
+    memory.fill(0x1_0010, 4, 0xff);
+    expect(window.view.getInt32(window.offset)).toBe(-1);
+  });
+
+  test('is not there for what is not in one piece, or no memory', () => {
+    memory.fill(0, 0x2_8000, 1);
+    for (const [gpa, length] of [
+      [0xfff8, 16],
+      [0x2_7ff8, 16],
+      [0x2_8000, 4],
+      [0x5_0000, 4],
+      [-4, 4],
+      [0x1_0000, 0],
+    ] as const) {
+      expect(memory.window(gpa, length, window)).toBe(false);
+    }
+    expect(memory.window(0x2_7ff8, 8, window)).toBe(true);
+    expect(window.to).toBe(0x2_8000);
   });
 });

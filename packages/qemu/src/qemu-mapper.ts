@@ -16,6 +16,7 @@ export interface GlobalBounce {
  * [qemu v7.2 softmmu/physmem.c address_space_map]
  */
 export class QemuMapper implements DmaMapper {
+  readonly takesMemoryAsIs = true;
   /** Bytes of buffers that went to the bounce buffer: silently wrong. */
   bytesLost = 0;
   readonly #inner: DmaMapper;

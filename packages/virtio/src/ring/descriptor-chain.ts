@@ -1,5 +1,5 @@
 import { hi32, lo32 } from '@pinhole/base';
-import type { Translation } from '@pinhole/memory';
+import type { GuestMemory, Translation } from '@pinhole/memory';
 import {
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
@@ -8,8 +8,11 @@ import {
   VIRTQUEUE_MAX_SIZE,
 } from '../params.js';
 import type { VirtqueueElement } from './device-element.js';
-import type { DmaMapper } from './dma-mapper.js';
+import type { DeviceQueueOptions } from './device-queue.js';
+import { createSpaceMapper, type DmaMapper } from './dma-mapper.js';
 import type { Descriptor, RegionCache } from './region-cache.js';
+
+const TWO_32 = 0x1_0000_0000;
 
 /**
  * Reads the chains of a queue and maps what they describe. Problems are values: what QEMU would
@@ -19,16 +22,24 @@ export class DescriptorChain {
   readonly #ring: RegionCache;
   readonly #indirect: RegionCache;
   readonly #mapper: DmaMapper;
+  // Where a bus address is a place in memory, and there is no more to it.
+  readonly #memory: GuestMemory | undefined;
   readonly #desc: Descriptor = { addrHi: 0, addrLo: 0, len: 0, flags: 0, next: 0 };
   readonly #piece: Translation = { gpa: 0, length: 0 };
   // As in QEMU, and more only where the ring itself holds more, which QEMU's never does.
   #mostSegments: number = VIRTQUEUE_MAX_SIZE;
 
   /** `indirect` is opened anew for every indirect table. */
-  constructor(ring: RegionCache, indirect: RegionCache, mapper: DmaMapper) {
+  constructor(
+    ring: RegionCache,
+    indirect: RegionCache,
+    { mapper, memory, space }: DeviceQueueOptions,
+  ) {
     this.#ring = ring;
     this.#indirect = indirect;
-    this.#mapper = mapper;
+    this.#mapper = mapper ?? createSpaceMapper(space);
+    const isPlain = space.isIdentity && this.#mapper.takesMemoryAsIs === true;
+    this.#memory = isPlain ? memory : undefined;
   }
 
   /**
@@ -37,6 +48,8 @@ export class DescriptorChain {
    * [qemu v7.2 hw/virtio/virtio.c virtqueue_split_pop]
    */
   map(head: number, queueSize: number, element: VirtqueueElement): string | undefined {
+    if (this.#mapQuickly(head, queueSize, element)) return undefined;
+    element.begin(head);
     const desc = this.#desc;
     let table = this.#ring;
     let max = queueSize;
@@ -73,6 +86,8 @@ export class DescriptorChain {
    * Deviates: a table of length 0 is an error; QEMU 7.2 ends there (an assertion).
    */
   mapPacked(at: number, queueSize: number, element: VirtqueueElement): string | undefined {
+    if (this.#mapPackedQuickly(at, queueSize, element)) return undefined;
+    element.begin(0);
     const desc = this.#desc;
     let from = this.#ring;
     let max = queueSize;
@@ -141,6 +156,83 @@ export class DescriptorChain {
     for (let i = 0; i < element.outNum + element.inNum; i += 1) {
       mapper.unmap(element.gpa[i]!, element.length[i]!, i >= element.outNum, 0);
     }
+  }
+
+  // The same as `map` for chains in the ring itself, good ones, where ring and buffers are memory
+  // without an IOMMU. False, and nothing is decided: for all others.
+  #mapQuickly(head: number, queueSize: number, element: VirtqueueElement): boolean {
+    const { view, base, isLittle } = this.#ring;
+    const memory = this.#memory;
+    if (view === undefined || memory === undefined || !isLittle) return false;
+    const { gpa: gpas, length: lengths, bus } = element;
+    const room = lengths.length;
+    let index = head;
+    let outNum = 0;
+    for (let n = 0; n < room; n += 1) {
+      const at = base + VIRTQ_DESC_SIZE * index;
+      const flagsAndNext = view.getUint32(at + 12, true);
+      const hi = view.getUint32(at + 4, true);
+      const lo = view.getUint32(at, true);
+      const length = view.getUint32(at + 8, true);
+      if ((flagsAndNext & VIRTQ_DESC_F_WRITE) === 0) {
+        if (outNum < n) return false;
+        outNum = n + 1;
+      }
+      const gpa = hi * TWO_32 + lo;
+      if ((flagsAndNext & VIRTQ_DESC_F_INDIRECT) !== 0 || length === 0) return false;
+      if (!memory.isBacked(gpa, length)) return false;
+      gpas[n] = gpa;
+      lengths[n] = length;
+      bus[2 * n] = hi;
+      bus[2 * n + 1] = lo;
+      if ((flagsAndNext & VIRTQ_DESC_F_NEXT) === 0) {
+        element.outNum = outNum;
+        element.inNum = n + 1 - outNum;
+        return n < queueSize;
+      }
+      index = flagsAndNext >>> 16;
+      if (index >= queueSize) return false;
+    }
+    return false;
+  }
+
+  // The same for the packed layout.
+  #mapPackedQuickly(place: number, queueSize: number, element: VirtqueueElement): boolean {
+    const { view, base } = this.#ring;
+    const memory = this.#memory;
+    if (view === undefined || memory === undefined) return false;
+    const { gpa: gpas, length: lengths, bus } = element;
+    const room = Math.min(lengths.length, queueSize);
+    let at = base + VIRTQ_DESC_SIZE * place;
+    const end = base + VIRTQ_DESC_SIZE * queueSize;
+    let outNum = 0;
+    for (let n = 0; n < room; n += 1) {
+      const idAndFlags = view.getUint32(at + 12, true);
+      const hi = view.getUint32(at + 4, true);
+      const lo = view.getUint32(at, true);
+      const length = view.getUint32(at + 8, true);
+      if ((idAndFlags & (VIRTQ_DESC_F_WRITE << 16)) === 0) {
+        if (outNum < n) return false;
+        outNum = n + 1;
+      }
+      const gpa = hi * TWO_32 + lo;
+      if ((idAndFlags & (VIRTQ_DESC_F_INDIRECT << 16)) !== 0 || length === 0) return false;
+      if (!memory.isBacked(gpa, length)) return false;
+      gpas[n] = gpa;
+      lengths[n] = length;
+      bus[2 * n] = hi;
+      bus[2 * n + 1] = lo;
+      if ((idAndFlags & (VIRTQ_DESC_F_NEXT << 16)) === 0) {
+        element.head = idAndFlags & 0xffff;
+        element.ndescs = n + 1;
+        element.outNum = outNum;
+        element.inNum = n + 1 - outNum;
+        return true;
+      }
+      at += VIRTQ_DESC_SIZE;
+      if (at === end) at = base;
+    }
+    return false;
   }
 
   // Maps the buffer of the descriptor just read. [qemu v7.2 hw/virtio/virtio.c virtqueue_map_desc]

@@ -18,7 +18,6 @@ import {
   type ElementState,
 } from './device-queue-state.js';
 import { DeviceRings, type PartSizes } from './device-rings.js';
-import { createSpaceMapper } from './dma-mapper.js';
 import { RegionCache } from './region-cache.js';
 import { UsedOrder } from './used-order.js';
 
@@ -61,8 +60,7 @@ export abstract class DeviceQueueBase implements DeviceQueue {
     this.tracer = options.owner.tracer;
     this.rings = new DeviceRings(memory, space, isBigEndian);
     this.table = new RegionCache(memory, space, isBigEndian);
-    const mapper = options.mapper ?? createSpaceMapper(space);
-    this.chain = new DescriptorChain(this.rings.desc, this.table, mapper);
+    this.chain = new DescriptorChain(this.rings.desc, this.table, options);
     this.pool = new ElementPool(`${options.id}e`);
     this.#elementSize = options.elementSize ?? QEMU_ELEMENT_SIZE;
   }

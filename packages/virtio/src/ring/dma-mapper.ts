@@ -11,6 +11,11 @@ export const BOUNCED = -1;
  */
 export interface DmaMapper {
   /**
+   * `map` is not called for what is memory, in one piece and without an IOMMU: it would say what is
+   * known. `unmap` hears of it all the same.
+   */
+  readonly takesMemoryAsIs?: boolean;
+  /**
    * Maps `length` bytes at the bus address `hi`:`lo`, or fewer: puts what is contiguous into `out`
    * (`gpa` may be `BOUNCED`) and is called again for the rest. False: nothing can be mapped.
    */
@@ -28,6 +33,7 @@ export function createSpaceMapper(space: DmaSpace): DmaMapper {
 }
 
 class SpaceMapper implements DmaMapper {
+  readonly takesMemoryAsIs = true;
   readonly #space: DmaSpace;
 
   constructor(space: DmaSpace) {

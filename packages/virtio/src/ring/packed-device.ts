@@ -80,6 +80,18 @@ export class PackedDeviceQueue extends DeviceQueueBase {
     return element;
   }
 
+  override push(element: VirtqueueElement, written: number): void {
+    const { order, tracer, owner, rings } = this;
+    if (order !== undefined || tracer.on || owner.isBroken || !rings.isOpen) {
+      super.push(element, written);
+      return;
+    }
+    this.chain.unmap(element, written);
+    this.#writeUsed(0, element.head, written);
+    this.#advanceUsed(element.ndescs);
+    this.pool.give(element);
+  }
+
   /**
    * Whether the driver wants an interrupt for what was flushed: its event suppression structure is
    * read, flags first. [qemu v7.2 hw/virtio/virtio.c virtio_packed_should_notify]

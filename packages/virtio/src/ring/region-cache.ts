@@ -1,5 +1,11 @@
 import { hiOf, joinNumber, loOf } from '@pinhole/base';
-import { DmaAccess, type DmaSpace, DmaStatus, type GuestMemory } from '@pinhole/memory';
+import {
+  DmaAccess,
+  type DmaSpace,
+  DmaStatus,
+  type GuestMemory,
+  type MemoryWindow,
+} from '@pinhole/memory';
 
 const TWO_32 = 0x1_0000_0000;
 
@@ -20,19 +26,28 @@ export interface Descriptor {
  * What translates to nothing reads as zero and swallows writes; so does all of a closed window.
  */
 export class RegionCache {
+  /**
+   * All of it, from `base` on, where it lies in one piece of memory and is reached without an IOMMU:
+   * for walks that read much.
+   */
+  view: DataView | undefined;
+  base = 0;
+  readonly isLittle: boolean;
   readonly #memory: GuestMemory;
   readonly #space: DmaSpace;
-  readonly #isLittle: boolean;
   readonly #at = { gpa: 0, length: 0 };
   readonly #bytes = new Uint8Array(16);
   readonly #scratch = new DataView(this.#bytes.buffer);
-  readonly #window = { view: this.#scratch, offset: 0 };
-  // Where all of it lies in one piece of memory, without an IOMMU: the quick way.
-  #view: DataView | undefined;
-  #base = 0;
+  // Where the last access was, and what lies around it.
+  readonly #window: MemoryWindow = { view: this.#scratch, offset: 0, from: 0, to: 0 };
+  #near: DataView = this.#scratch;
+  #from = 0;
+  #to = 0;
+  #origin = 0;
   #hi = 0;
   #lo = 0;
   #gpa = 0;
+  #length = 0;
   #isDirect = false;
   #isOpen = false;
 
@@ -40,7 +55,7 @@ export class RegionCache {
   constructor(memory: GuestMemory, space: DmaSpace, isBigEndian = false) {
     this.#memory = memory;
     this.#space = space;
-    this.#isLittle = !isBigEndian;
+    this.isLittle = !isBigEndian;
   }
 
   /**
@@ -51,11 +66,15 @@ export class RegionCache {
   open(hi: number, lo: number, length: number): boolean {
     this.#hi = hi;
     this.#lo = lo;
+    this.#length = length;
     this.#isOpen = true;
-    this.#view = undefined;
+    this.view = undefined;
     const isCovered = this.#space.covers(hi, lo, length);
     this.#isDirect = isCovered && this.#space.isIdentity;
-    if (this.#isDirect) this.#openDirect(joinNumber(hi, lo), length);
+    if (this.#isDirect) {
+      this.#gpa = joinNumber(hi, lo);
+      this.#look(this.#gpa, length);
+    }
     if (isCovered) return true;
     const isBeyond64 = hi === 0xffff_ffff && lo + length > TWO_32;
     return !isBeyond64 && !this.#space.covers(hi, lo, 1);
@@ -65,7 +84,7 @@ export class RegionCache {
   close(): void {
     this.#isOpen = false;
     this.#isDirect = false;
-    this.#view = undefined;
+    this.view = undefined;
   }
 
   /**
@@ -73,41 +92,36 @@ export class RegionCache {
    * [qemu v7.2 softmmu/physmem.c address_space_translate_cached]
    */
   readU16(offset: number): number {
-    if (this.#view !== undefined) return this.#view.getUint16(this.#base + offset, this.#isLittle);
+    if (this.view !== undefined) return this.view.getUint16(this.base + offset, this.isLittle);
     const gpa = this.#find(offset, 2, DmaAccess.READ);
-    return gpa < 0 ? 0 : this.#readU16At(gpa);
+    if (gpa < 0) return 0;
+    if (this.#isNear(gpa, 2)) return this.#near.getUint16(gpa - this.#origin, this.isLittle);
+    return this.isLittle ? this.#memory.readU16Le(gpa) : this.#memory.readU16Be(gpa);
   }
 
   /** One 16-bit store: one translation. One that straddles two mappings is lost. */
   writeU16(offset: number, value: number): void {
-    if (this.#view !== undefined) {
-      this.#view.setUint16(this.#base + offset, value, this.#isLittle);
+    if (this.view !== undefined) {
+      this.view.setUint16(this.base + offset, value, this.isLittle);
       return;
     }
     const gpa = this.#find(offset, 2, DmaAccess.WRITE);
-    if (gpa >= 0) this.#writeU16At(gpa, value);
+    if (gpa < 0) return;
+    if (this.#isNear(gpa, 2)) this.#near.setUint16(gpa - this.#origin, value, this.isLittle);
+    else if (this.isLittle) this.#memory.writeU16Le(gpa, value);
+    else this.#memory.writeU16Be(gpa, value);
   }
 
   /** Reads a 16-byte descriptor at once. [VIRTIO v1.2 §2.7.5 "The Virtqueue Descriptor Table"] */
   readDescriptor(offset: number, out: Descriptor): void {
-    const view = this.#view;
-    if (view !== undefined) {
-      readDescriptorFrom(view, this.#base + offset, this.#isLittle, out);
-      return;
-    }
-    const gpa = this.#find(offset, 16, DmaAccess.READ);
-    if (gpa < 0) {
-      this.#transferRest(offset, 16, DmaAccess.READ);
-      readDescriptorFrom(this.#scratch, 0, this.#isLittle, out);
-      return;
-    }
-    const first = this.#readU32At(gpa);
-    const second = this.#readU32At(gpa + 4);
-    out.addrLo = this.#isLittle ? first : second;
-    out.addrHi = this.#isLittle ? second : first;
-    out.len = this.#readU32At(gpa + 8);
-    out.flags = this.#readU16At(gpa + 12);
-    out.next = this.#readU16At(gpa + 14);
+    const at = this.#read(offset, 16);
+    const view = this.#near;
+    const { isLittle } = this;
+    out.addrLo = view.getUint32(isLittle ? at : at + 4, isLittle);
+    out.addrHi = view.getUint32(isLittle ? at + 4 : at, isLittle);
+    out.len = view.getUint32(at + 8, isLittle);
+    out.flags = view.getUint16(at + 12, isLittle);
+    out.next = view.getUint16(at + 14, isLittle);
   }
 
   /**
@@ -115,24 +129,14 @@ export class RegionCache {
    * the rest, field by field. [qemu v7.2 hw/virtio/virtio.c vring_packed_desc_read]
    */
   readPackedDescriptor(offset: number, out: Descriptor): void {
-    const view = this.#view;
-    if (view !== undefined) {
-      const at = this.#base + offset;
-      out.flags = view.getUint16(at + 14, true);
-      out.addrLo = view.getUint32(at, true);
-      out.addrHi = view.getUint32(at + 4, true);
-      out.next = view.getUint16(at + 12, true);
-      out.len = view.getUint32(at + 8, true);
-      return;
-    }
     out.flags = this.readU16(offset + 14);
-    let gpa = this.#findOrRead(offset, 8);
-    out.addrLo = gpa < 0 ? this.#scratch.getUint32(0, true) : this.#memory.readU32Le(gpa);
-    out.addrHi = gpa < 0 ? this.#scratch.getUint32(4, true) : this.#memory.readU32Le(gpa + 4);
-    gpa = this.#findOrRead(offset + 12, 2);
-    out.next = gpa < 0 ? this.#scratch.getUint16(0, true) : this.#memory.readU16Le(gpa);
-    gpa = this.#findOrRead(offset + 8, 4);
-    out.len = gpa < 0 ? this.#scratch.getUint32(0, true) : this.#memory.readU32Le(gpa);
+    let at = this.#read(offset, 8);
+    out.addrLo = this.#near.getUint32(at, true);
+    out.addrHi = this.#near.getUint32(at + 4, true);
+    at = this.#read(offset + 12, 2);
+    out.next = this.#near.getUint16(at, true);
+    at = this.#read(offset + 8, 4);
+    out.len = this.#near.getUint32(at, true);
   }
 
   /**
@@ -140,71 +144,62 @@ export class RegionCache {
    * [qemu v7.2 hw/virtio/virtio.c vring_packed_desc_write]
    */
   writePackedDescriptor(offset: number, id: number, length: number, flags: number): void {
-    const view = this.#view;
+    const { view } = this;
     if (view !== undefined) {
-      const at = this.#base + offset;
+      const at = this.base + offset;
       view.setUint16(at + 12, id, true);
       view.setUint32(at + 8, length, true);
       view.setUint16(at + 14, flags, true);
       return;
     }
-    let gpa = this.#find(offset + 12, 2, DmaAccess.WRITE);
-    if (gpa >= 0) this.#memory.writeU16Le(gpa, id);
-    else {
-      this.#scratch.setUint16(0, id, true);
-      this.#transferRest(offset + 12, 2, DmaAccess.WRITE);
-    }
-    gpa = this.#find(offset + 8, 4, DmaAccess.WRITE);
-    if (gpa >= 0) this.#memory.writeU32Le(gpa, length);
-    else {
-      this.#scratch.setUint32(0, length, true);
-      this.#transferRest(offset + 8, 4, DmaAccess.WRITE);
-    }
+    this.#scratch.setUint16(0, id, true);
+    this.#write(offset + 12, 2);
+    this.#scratch.setUint32(0, length, true);
+    this.#write(offset + 8, 4);
     this.writeU16(offset + 14, flags);
   }
 
   /** Writes two 32-bit values at once: an entry of the used ring. */
   writeU32Pair(offset: number, first: number, second: number): void {
-    const view = this.#view;
+    const { view, isLittle } = this;
     if (view !== undefined) {
-      view.setUint32(this.#base + offset, first, this.#isLittle);
-      view.setUint32(this.#base + offset + 4, second, this.#isLittle);
+      view.setUint32(this.base + offset, first, isLittle);
+      view.setUint32(this.base + offset + 4, second, isLittle);
       return;
     }
-    const gpa = this.#find(offset, 8, DmaAccess.WRITE);
+    this.#scratch.setUint32(0, first, isLittle);
+    this.#scratch.setUint32(4, second, isLittle);
+    this.#write(offset, 8);
+  }
+
+  // Reads at most 16 bytes, and says where in `near` they are.
+  #read(offset: number, length: number): number {
+    const gpa = this.#find(offset, length, DmaAccess.READ);
+    if (gpa >= 0 && this.#isNear(gpa, length)) return gpa - this.#origin;
+    // Not in one piece: the scratch bytes stand for it.
+    this.#near = this.#scratch;
+    this.#from = 0;
+    this.#to = 0;
+    if (gpa >= 0) this.#memory.read(gpa, this.#bytes.subarray(0, length));
+    else this.#transferRest(offset, length, DmaAccess.READ);
+    return 0;
+  }
+
+  // Writes the first 2, 4 or 8 scratch bytes.
+  #write(offset: number, length: number): void {
+    const gpa = this.#find(offset, length, DmaAccess.WRITE);
     if (gpa < 0) {
-      this.#scratch.setUint32(0, first, this.#isLittle);
-      this.#scratch.setUint32(4, second, this.#isLittle);
-      this.#transferRest(offset, 8, DmaAccess.WRITE);
+      this.#transferRest(offset, length, DmaAccess.WRITE);
       return;
     }
-    this.#writeU32At(gpa, first);
-    this.#writeU32At(gpa + 4, second);
-  }
-
-  #openDirect(gpa: number, length: number): void {
-    this.#gpa = gpa;
-    if (this.#memory.window?.(gpa, length, this.#window) !== true) return;
-    this.#view = this.#window.view;
-    this.#base = this.#window.offset;
-  }
-
-  #readU16At(gpa: number): number {
-    return this.#isLittle ? this.#memory.readU16Le(gpa) : this.#memory.readU16Be(gpa);
-  }
-
-  #readU32At(gpa: number): number {
-    return this.#isLittle ? this.#memory.readU32Le(gpa) : this.#memory.readU32Be(gpa);
-  }
-
-  #writeU16At(gpa: number, value: number): void {
-    if (this.#isLittle) this.#memory.writeU16Le(gpa, value);
-    else this.#memory.writeU16Be(gpa, value);
-  }
-
-  #writeU32At(gpa: number, value: number): void {
-    if (this.#isLittle) this.#memory.writeU32Le(gpa, value);
-    else this.#memory.writeU32Be(gpa, value);
+    if (!this.#isNear(gpa, length)) {
+      this.#memory.write(gpa, this.#bytes.subarray(0, length));
+      return;
+    }
+    const at = gpa - this.#origin;
+    if (length === 2) this.#near.setUint16(at, this.#scratch.getUint16(0));
+    else this.#near.setUint32(at, this.#scratch.getUint32(0));
+    if (length === 8) this.#near.setUint32(at + 4, this.#scratch.getUint32(4));
   }
 
   // Where an access goes; -1 if not all of it lies in one mapping, or in none.
@@ -212,11 +207,25 @@ export class RegionCache {
     return this.#isDirect ? this.#gpa + offset : this.#locate(offset, length, access);
   }
 
-  // The same for a read; what has no place of its own is in the scratch bytes then.
-  #findOrRead(offset: number, length: number): number {
-    const gpa = this.#find(offset, length, DmaAccess.READ);
-    if (gpa < 0) this.#transferRest(offset, length, DmaAccess.READ);
-    return gpa;
+  // Whether the bytes are in `near`, from `gpa - origin` on.
+  #isNear(gpa: number, length: number): boolean {
+    return (gpa >= this.#from && gpa + length <= this.#to) || this.#look(gpa, length);
+  }
+
+  #look(gpa: number, length: number): boolean {
+    const window = this.#window;
+    window.from = gpa;
+    window.to = gpa + length;
+    if (this.#memory.window?.(gpa, length, window) !== true) return false;
+    this.#near = window.view;
+    this.#from = window.from;
+    this.#to = window.to;
+    this.#origin = gpa - window.offset;
+    if (this.#isDirect && this.#gpa >= window.from && this.#gpa + this.#length <= window.to) {
+      this.view = window.view;
+      this.base = this.#gpa - this.#origin;
+    }
+    return true;
   }
 
   // Translates; -1 if not all of the access lies in one mapping, or in none.
@@ -263,14 +272,6 @@ export class RegionCache {
       if (status !== DmaStatus.OK) at.length = 0;
     }
   }
-}
-
-function readDescriptorFrom(view: DataView, at: number, isLittle: boolean, out: Descriptor): void {
-  out.addrLo = view.getUint32(isLittle ? at : at + 4, isLittle);
-  out.addrHi = view.getUint32(isLittle ? at + 4 : at, isLittle);
-  out.len = view.getUint32(at + 8, isLittle);
-  out.flags = view.getUint16(at + 12, isLittle);
-  out.next = view.getUint16(at + 14, isLittle);
 }
 
 /**

@@ -1,22 +1,25 @@
 import type { Gpa, HiLo } from '@pinhole/base';
 import type { GuestMemory, MemoryWindow } from '@pinhole/memory';
 
+const NO_VIEW = new DataView(new ArrayBuffer(0));
+
 /** A part of a ring, as the driver reaches it. */
 export class RingMemory {
   readonly gpa: Gpa;
   readonly #memory: GuestMemory;
   readonly #isLittle: boolean;
-  // Where all of it lies in one piece: the quick way.
-  readonly #view: DataView | undefined;
-  readonly #base: number;
+  readonly #length: number;
+  // Where all of it lies in one piece: the quick way, once something is there.
+  #view: DataView | undefined;
+  #base = 0;
+  readonly #window: MemoryWindow = { view: NO_VIEW, offset: 0, from: 0, to: 0 };
 
   constructor(memory: GuestMemory, gpa: Gpa, length: number, isBigEndian = false) {
     this.gpa = gpa;
     this.#memory = memory;
     this.#isLittle = !isBigEndian;
-    const window: MemoryWindow = { view: NO_VIEW, offset: 0 };
-    this.#view = memory.window?.(gpa, length, window) === true ? window.view : undefined;
-    this.#base = window.offset;
+    this.#length = length;
+    this.#look();
   }
 
   readU16(offset: number): number {
@@ -26,10 +29,14 @@ export class RingMemory {
   }
 
   writeU16(offset: number, value: number): void {
+    if (this.#view !== undefined) {
+      this.#view.setUint16(this.#base + offset, value, this.#isLittle);
+      return;
+    }
     const at = this.gpa + offset;
-    if (this.#view !== undefined) this.#view.setUint16(this.#base + offset, value, this.#isLittle);
-    else if (this.#isLittle) this.#memory.writeU16Le(at, value);
+    if (this.#isLittle) this.#memory.writeU16Le(at, value);
     else this.#memory.writeU16Be(at, value);
+    this.#look();
   }
 
   readU32(offset: number): number {
@@ -39,10 +46,14 @@ export class RingMemory {
   }
 
   writeU32(offset: number, value: number): void {
+    if (this.#view !== undefined) {
+      this.#view.setUint32(this.#base + offset, value, this.#isLittle);
+      return;
+    }
     const at = this.gpa + offset;
-    if (this.#view !== undefined) this.#view.setUint32(this.#base + offset, value, this.#isLittle);
-    else if (this.#isLittle) this.#memory.writeU32Le(at, value);
+    if (this.#isLittle) this.#memory.writeU32Le(at, value);
     else this.#memory.writeU32Be(at, value);
+    this.#look();
   }
 
   /** A 64-bit address and a 32-bit length: what every descriptor begins with. */
@@ -56,6 +67,11 @@ export class RingMemory {
   clear(length: number): void {
     this.#memory.fill(this.gpa, length, 0);
   }
-}
 
-const NO_VIEW = new DataView(new ArrayBuffer(0));
+  #look(): void {
+    const window = this.#window;
+    if (this.#memory.window?.(this.gpa, this.#length, window) !== true) return;
+    this.#view = window.view;
+    this.#base = window.offset;
+  }
+}

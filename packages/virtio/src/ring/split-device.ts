@@ -26,6 +26,8 @@ export class SplitDeviceQueue extends DeviceQueueBase {
   protected override readonly layout = 'split';
   // The last value of avail.idx that was read: saves reading it again.
   #shadowAvailIdx = 0;
+  // Size - 1 for a power of two from 2 on, otherwise 0.
+  #mask = 0;
 
   /** Reads `avail.idx` only if all that was seen of it is done. [qemu v7.2 hw/virtio/virtio.c virtio_queue_split_empty] */
   override isEmpty(): boolean {
@@ -53,6 +55,17 @@ export class SplitDeviceQueue extends DeviceQueueBase {
     if (problem !== undefined) return this.failChain(element, problem);
     this.taken(element);
     return element;
+  }
+
+  override push(element: VirtqueueElement, written: number): void {
+    if (this.order !== undefined || this.tracer.on || this.owner.isBroken || !this.hasUsed) {
+      super.push(element, written);
+      return;
+    }
+    this.chain.unmap(element, written);
+    this.rings.used.writeU32Pair(usedEntryOffset(this.#slot(this.usedIdx)), element.head, written);
+    this.#showUsed(1);
+    this.pool.give(element);
   }
 
   /**
@@ -115,6 +128,7 @@ export class SplitDeviceQueue extends DeviceQueueBase {
   }
 
   protected override resized(): void {
+    this.#mask = (this.size & (this.size - 1)) === 0 ? this.size - 1 : 0;
     this.#shadowAvailIdx = this.lastAvailIdx;
   }
 
@@ -136,7 +150,7 @@ export class SplitDeviceQueue extends DeviceQueueBase {
   /** [qemu v7.2 hw/virtio/virtio.c virtqueue_split_fill] */
   protected override fillUsed(element: VirtqueueElement, written: number, offset: number): void {
     if (!this.hasUsed) return;
-    const entry = usedEntryOffset((this.usedIdx + offset) % this.size);
+    const entry = usedEntryOffset(this.#slot(this.usedIdx + offset));
     this.rings.used.writeU32Pair(entry, element.head, written);
   }
 
@@ -151,7 +165,7 @@ export class SplitDeviceQueue extends DeviceQueueBase {
     if (!this.hasUsed) return;
     let count = 0;
     for (let slot = order.ready; slot >= 0; slot = order.ready) {
-      const entry = usedEntryOffset((this.usedIdx + count) % this.size);
+      const entry = usedEntryOffset(this.#slot(this.usedIdx + count));
       this.rings.used.writeU32Pair(entry, order.head(slot), order.written(slot));
       order.shift();
       count += 1;
@@ -161,6 +175,11 @@ export class SplitDeviceQueue extends DeviceQueueBase {
 
   protected override rewind(ndescs: number): void {
     this.lastAvailIdx = u16(this.lastAvailIdx - ndescs);
+  }
+
+  // Place of a free-running index in a ring. A driver may have chosen a size that is no power of two.
+  #slot(idx: number): number {
+    return this.#mask === 0 ? idx % this.size : idx & this.#mask;
   }
 
   #showUsed(count: number): void {
@@ -181,7 +200,7 @@ export class SplitDeviceQueue extends DeviceQueueBase {
 
   // The head that the driver put at `idx`, or -1: no descriptor.
   #takeHead(idx: number): number {
-    const head = this.rings.avail.readU16(availEntryOffset(idx % this.size));
+    const head = this.rings.avail.readU16(availEntryOffset(this.#slot(idx)));
     if (head < this.size) return head;
     this.fail(`Guest says index ${head} is available`);
     return -1;
