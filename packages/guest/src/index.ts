@@ -34,6 +34,8 @@ export type {
   VirtioDriverOptions,
 } from './drivers/driver-context.js';
 export { DriverContext, InterruptWork, openDevice, takeUsed } from './drivers/driver-context.js';
+export type { NetProbeResult, VirtioNetDriverOptions } from './drivers/net/virtio-net-driver.js';
+export { probeVirtioNet, VirtioNetDriver } from './drivers/net/virtio-net-driver.js';
 export type { RngProbeResult } from './drivers/rng/virtio-rng-driver.js';
 export { probeVirtioRng, VirtioRngDriver } from './drivers/rng/virtio-rng-driver.js';
 export type { GuestPagesOptions, GuestRun } from './guest-pages.js';

@@ -46,6 +46,8 @@ export interface VirtioDeviceType {
   readonly defaultId: string;
   /** The features of the type, by bit number; those of rings and transport are added. */
   readonly features: readonly number[];
+  /** Those of them that only a legacy driver sees. */
+  readonly legacyFeatures?: readonly number[];
   /** The configuration space; the device may change it in place. */
   readonly config?: Uint8Array;
   readonly queues: readonly {
@@ -99,6 +101,7 @@ export function plugVirtioDevice(
     deviceId: type.deviceId,
     id: settings.id ?? type.defaultId,
     features: featureBits(...type.features, ...commonFeatures(settings)),
+    legacyFeatures: featureBits(...(type.legacyFeatures ?? [])),
     memory: settings.memory,
     space,
     mapper,

@@ -11,12 +11,23 @@ import {
 export interface RawDriver {
   /** Offers these pieces on a queue and kicks. */
   add(queue: number, out: readonly Segment[], inn: readonly Segment[]): void;
-  /** Offers new, zeroed pieces of these lengths, readable ones with `bytes` in them, and kicks. */
-  send(queue: number, out: readonly number[], inn: readonly number[], bytes?: Uint8Array): void;
+  /**
+   * Offers new pieces of these lengths, and kicks: readable ones with `bytes` in them, writable ones
+   * full of `stale` (default 0).
+   */
+  send(
+    queue: number,
+    out: readonly number[],
+    inn: readonly number[],
+    bytes?: Uint8Array,
+    stale?: number,
+  ): void;
   /** The used lengths that came back on a queue since the last call. */
   used(queue: number): number[];
   /** The writable pieces of the last `send`. */
   readonly lastIn: readonly Segment[];
+  /** The bytes of these pieces. */
+  read(pieces: readonly Segment[]): Uint8Array;
   /** The bytes of the writable pieces of the last `send`. */
   readIn(): Uint8Array;
 }
@@ -74,9 +85,17 @@ export function createRawDriver(memory: GuestMemory, transport: VirtioTransport)
     if (result !== 'ok') throw new Error(result);
     queue.kick();
   };
+  const read = (pieces: readonly Segment[]): Uint8Array =>
+    Buffer.concat(
+      pieces.map(({ gpa, length }) => {
+        const part = new Uint8Array(length);
+        memory.read(gpa, part);
+        return part;
+      }),
+    );
   return {
     add,
-    send(index, out, inn, bytes = new Uint8Array(0)) {
+    send(index, out, inn, bytes = new Uint8Array(0), stale = 0) {
       let done = 0;
       const readable = out.map((length) => {
         const gpa = allocate(length);
@@ -88,7 +107,7 @@ export function createRawDriver(memory: GuestMemory, transport: VirtioTransport)
       });
       lastIn = inn.map((length) => {
         const gpa = allocate(length);
-        memory.fill(gpa, length, 0);
+        memory.fill(gpa, length, stale);
         return { gpa, length };
       });
       add(index, readable, lastIn);
@@ -105,14 +124,7 @@ export function createRawDriver(memory: GuestMemory, transport: VirtioTransport)
     get lastIn() {
       return lastIn;
     },
-    readIn() {
-      return Buffer.concat(
-        lastIn.map(({ gpa, length }) => {
-          const part = new Uint8Array(length);
-          memory.read(gpa, part);
-          return part;
-        }),
-      );
-    },
+    read,
+    readIn: () => read(lastIn),
   };
 }

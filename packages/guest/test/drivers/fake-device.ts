@@ -51,6 +51,8 @@ export interface FakeDevice {
   readonly kept: { readonly queue: DeviceQueue; readonly element: VirtqueueElement }[];
   /** Returns the oldest kept buffer of a queue. False: there is none. */
   give(queue: number, bytes: Uint8Array, length?: number): boolean;
+  /** The same, without an interrupt yet. */
+  hold(queue: number, bytes: Uint8Array, length?: number): boolean;
   /** Mappings of the driver that are live. */
   readonly live: () => number;
 }
@@ -115,6 +117,7 @@ export function createFakeDevice(options: FakeDeviceOptions): FakeDevice {
     index: number,
     element: VirtqueueElement,
     { bytes = new Uint8Array(0), length = bytes.length }: Answer,
+    isNotified = true,
   ): void {
     let done = 0;
     const end = element.outNum + element.inNum;
@@ -124,7 +127,20 @@ export function createFakeDevice(options: FakeDeviceOptions): FakeDevice {
       done += part.length;
     }
     queue.push(element, length);
-    core.notifyDriver(index);
+    if (isNotified) core.notifyDriver(index);
+  }
+
+  function giveBack(
+    index: number,
+    bytes: Uint8Array,
+    length: number,
+    isNotified: boolean,
+  ): boolean {
+    const at = kept.findIndex(({ queue }) => queue === core.queues[index]);
+    const [one] = at < 0 ? [] : kept.splice(at, 1);
+    if (one === undefined) return false;
+    finish(one.queue, index, one.element, { bytes, length }, isNotified);
+    return true;
   }
 
   return {
@@ -134,13 +150,8 @@ export function createFakeDevice(options: FakeDeviceOptions): FakeDevice {
     received,
     kept,
     options: { transport: core, memory, pages, chooseDma: () => dma },
-    give(index, bytes, length = bytes.length) {
-      const at = kept.findIndex(({ queue }) => queue === core.queues[index]);
-      const [one] = at < 0 ? [] : kept.splice(at, 1);
-      if (one === undefined) return false;
-      finish(one.queue, index, one.element, { bytes, length });
-      return true;
-    },
+    give: (index, bytes, length = bytes.length) => giveBack(index, bytes, length, true),
+    hold: (index, bytes, length = bytes.length) => giveBack(index, bytes, length, false),
     live: () => live,
   };
 }
