@@ -27,7 +27,7 @@ const PCI_COMMAND_SERR = 0x100;
 /** The function does not assert its line. */
 export const PCI_COMMAND_INTX_DISABLE = 0x400;
 /** The line would be asserted. */
-export const PCI_STATUS_INTERRUPT = 0x8;
+const PCI_STATUS_INTERRUPT = 0x8;
 
 /** The kinds of BARs: the low bits of the register. [PCI 3.0 §6.2.5.1 "Address Maps"] */
 export const PCI_BASE_ADDRESS_SPACE_IO = 0x1;

@@ -21,7 +21,7 @@ export interface QueueRegisters {
 }
 
 /** What has been saved of one queue's registers. */
-export interface SavedQueueFile {
+interface SavedQueueFile {
   readonly index: number;
   readonly size: number;
   readonly isEnabled: boolean;

@@ -16,13 +16,13 @@ export interface MmioRegion {
   write(offset: number, width: RegisterWidth, value: number): void;
 }
 
-/** A PCI function: its configuration space, and the memory BARs that firmware has placed. */
+/** A PCI function: its configuration space, and the BARs that firmware has placed. */
 export interface PciFunction {
   /** For people: `0000:00:01.0`. */
   readonly name: string;
   /** Reads configuration space; nothing there reads as all ones. [PCI 3.0 §6.1] */
   configRead(offset: number, width: RegisterWidth): number;
   configWrite(offset: number, width: RegisterWidth, value: number): void;
-  /** Memory BAR `index` (0 to 5), or `undefined` where there is none. */
+  /** BAR `index` (0 to 5), of memory or I/O ports, or `undefined` where there is none. */
   bar(index: number): MmioRegion | undefined;
 }
