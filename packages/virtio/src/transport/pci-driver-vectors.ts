@@ -21,11 +21,14 @@ export interface DriverVectorsOptions {
 /**
  * A driver's MSI-X vectors: one for the configuration and one a queue, else one for all queues,
  * else none: the line. [linux v6.1 drivers/virtio/virtio_pci_common.c vp_find_vqs]
+ *
+ * Deviates: a device that refuses a vector gets none, where Linux tries fewer first.
  */
 export class PciDriverVectors {
   readonly #options: DriverVectorsOptions;
   // Vectors in use: 0 is the configuration's; queues have one each, or share 1. 0: the line.
   #count = 0;
+  #table: MsixTable | undefined;
   #areKnown = false;
 
   constructor(options: DriverVectorsOptions) {
@@ -47,10 +50,8 @@ export class PciDriverVectors {
       const counts = [numQueues + 1, 2].filter((count) => count <= table.size);
       this.#count = counts.find((count) => this.#enable(table, count)) ?? 0;
     }
-    if (this.#count === 0 || setConfigVector(0) !== VIRTIO_MSI_NO_VECTOR) return;
-    // The device had no room for it after all.
-    this.#count = 0;
-    setMsixEnable(fn, table.at, false);
+    this.#table = table;
+    if (this.#count > 0 && setConfigVector(0) === VIRTIO_MSI_NO_VECTOR) this.#disable();
   }
 
   /** The device was reset: it forgot its vectors. */
@@ -58,9 +59,14 @@ export class PciDriverVectors {
     this.#areKnown = false;
   }
 
-  /** The vector of a queue; undefined: the line. */
-  queueVector(index: number): number | undefined {
-    return this.#count > 0 ? Math.min(index + 1, this.#count - 1) : undefined;
+  /**
+   * Gives queue `index` its vector; `setVector` returns what the device made of it. "The driver MUST
+   * verify success": a device that has no room for it is driven by its line, all of it.
+   */
+  mapQueue(index: number, setVector: (vector: number) => number): void {
+    if (this.#count === 0) return;
+    const vector = Math.min(index + 1, this.#count - 1);
+    if (setVector(vector) === VIRTIO_MSI_NO_VECTOR) this.#disable();
   }
 
   #enable(table: MsixTable, count: number): boolean {
@@ -78,6 +84,11 @@ export class PciDriverVectors {
       region.write(at + 12, 4, 0);
     }
     return true;
+  }
+
+  #disable(): void {
+    this.#count = 0;
+    if (this.#table !== undefined) setMsixEnable(this.#options.fn, this.#table.at, false);
   }
 
   #onVector(vector: number): void {

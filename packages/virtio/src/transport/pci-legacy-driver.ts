@@ -125,8 +125,10 @@ class PciLegacyTransport implements VirtioTransport {
     this.#vectors.prepare();
     const pfn = legacyPfn(setup, this.queueMaxSize(index));
     this.#region.write(Legacy.QUEUE_PFN, 4, pfn);
-    const vector = this.#vectors.queueVector(index);
-    if (vector !== undefined) this.#region.write(Legacy.QUEUE_VECTOR, 2, vector);
+    this.#vectors.mapQueue(index, (vector) => {
+      this.#region.write(Legacy.QUEUE_VECTOR, 2, vector);
+      return this.#region.read(Legacy.QUEUE_VECTOR, 2);
+    });
   }
 
   /** The legacy interface has no such thing: what looks like it resets the device. */

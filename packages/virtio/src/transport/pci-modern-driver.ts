@@ -182,8 +182,10 @@ class PciModernTransport implements VirtioTransport {
     this.#write64(Common.QUEUE_DESC, setup.desc);
     this.#write64(Common.QUEUE_DRIVER, setup.avail);
     this.#write64(Common.QUEUE_DEVICE, setup.used);
-    const vector = this.#vectors.queueVector(index);
-    if (vector !== undefined) this.#write(Common.QUEUE_MSIX_VECTOR, 2, vector);
+    this.#vectors.mapQueue(index, (vector) => {
+      this.#write(Common.QUEUE_MSIX_VECTOR, 2, vector);
+      return this.#read(Common.QUEUE_MSIX_VECTOR, 2);
+    });
     this.#write(Common.QUEUE_ENABLE, 2, 1);
   }
 
