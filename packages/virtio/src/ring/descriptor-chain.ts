@@ -1,5 +1,5 @@
 import { hi32, lo32 } from '@pinhole/base';
-import type { GuestMemory, Translation } from '@pinhole/memory';
+import type { GuestMemory, MemoryWindow, Translation } from '@pinhole/memory';
 import {
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
@@ -13,6 +13,9 @@ import { createSpaceMapper, type DmaMapper } from './dma-mapper.js';
 import type { Descriptor, RegionCache } from './region-cache.js';
 
 const TWO_32 = 0x1_0000_0000;
+const TOO_MANY = 'virtio: too many write descriptors in indirect table';
+const BOGUS = 'virtio: bogus descriptor or out of resources';
+const NO_VIEW = new DataView(new ArrayBuffer(0));
 
 /**
  * Reads the chains of a queue and maps what they describe. Problems are values: what QEMU would
@@ -26,6 +29,7 @@ export class DescriptorChain {
   readonly #memory: GuestMemory | undefined;
   readonly #desc: Descriptor = { addrHi: 0, addrLo: 0, len: 0, flags: 0, next: 0 };
   readonly #piece: Translation = { gpa: 0, length: 0 };
+  readonly #window: MemoryWindow = { view: NO_VIEW, offset: 0, from: 0, to: 0 };
   // As in QEMU, and more only where the ring itself holds more, which QEMU's never does.
   #mostSegments: number = VIRTQUEUE_MAX_SIZE;
 
@@ -48,22 +52,24 @@ export class DescriptorChain {
    * [qemu v7.2 hw/virtio/virtio.c virtqueue_split_pop]
    */
   map(head: number, queueSize: number, element: VirtqueueElement): string | undefined {
-    if (this.#mapQuickly(head, queueSize, element)) return undefined;
+    if (this.#memory !== undefined && this.#mapQuickly(head, queueSize, element)) return undefined;
     element.begin(head);
     const desc = this.#desc;
-    let table = this.#ring;
-    let max = queueSize;
     this.#mostSegments = Math.max(queueSize, VIRTQUEUE_MAX_SIZE);
-    table.readDescriptor(VIRTQ_DESC_SIZE * head, desc);
-    if ((desc.flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
-      if (desc.len === 0 || desc.len % VIRTQ_DESC_SIZE !== 0) {
-        return 'Invalid size for indirect buffer table';
-      }
-      max = desc.len / VIRTQ_DESC_SIZE;
-      table = this.#indirect;
-      if (!table.open(desc.addrHi, desc.addrLo, desc.len)) return 'Cannot map indirect buffer';
-      table.readDescriptor(0, desc);
+    this.#ring.readDescriptor(VIRTQ_DESC_SIZE * head, desc);
+    if ((desc.flags & VIRTQ_DESC_F_INDIRECT) === 0) {
+      return this.#mapFrom(this.#ring, queueSize, element);
     }
+    const problem = this.#openTable();
+    if (problem !== undefined) return problem;
+    const max = desc.len / VIRTQ_DESC_SIZE;
+    this.#indirect.readDescriptor(0, desc);
+    return this.#mapFrom(this.#indirect, max, element);
+  }
+
+  // From the descriptor just read on, in a table of `max`.
+  #mapFrom(table: RegionCache, max: number, element: VirtqueueElement): string | undefined {
+    const desc = this.#desc;
     for (let entries = 1; ; entries += 1) {
       const isWrite = (desc.flags & VIRTQ_DESC_F_WRITE) !== 0;
       if (!isWrite && element.inNum > 0) return 'Incorrect order for descriptors';
@@ -78,6 +84,13 @@ export class DescriptorChain {
     }
   }
 
+  // Opens the table of the descriptor just read.
+  #openTable(): string | undefined {
+    const { addrHi, addrLo, len } = this.#desc;
+    if (len === 0 || len % VIRTQ_DESC_SIZE !== 0) return 'Invalid size for indirect buffer table';
+    return this.#indirect.open(addrHi, addrLo, len) ? undefined : 'Cannot map indirect buffer';
+  }
+
   /**
    * The same for the chain at place `at` of a packed ring: the next descriptor is the next place. A
    * table is all one chain: its flags, but for WRITE, are not looked at.
@@ -86,7 +99,8 @@ export class DescriptorChain {
    * Deviates: a table of length 0 is an error; QEMU 7.2 ends there (an assertion).
    */
   mapPacked(at: number, queueSize: number, element: VirtqueueElement): string | undefined {
-    if (this.#mapPackedQuickly(at, queueSize, element)) return undefined;
+    const isPlain = this.#memory !== undefined;
+    if (isPlain && this.#mapPackedQuickly(at, queueSize, element)) return undefined;
     element.begin(0);
     const desc = this.#desc;
     let from = this.#ring;
@@ -97,12 +111,10 @@ export class DescriptorChain {
     const isIndirect = (desc.flags & VIRTQ_DESC_F_INDIRECT) !== 0;
     element.head = desc.next;
     if (isIndirect) {
-      if (desc.len === 0 || desc.len % VIRTQ_DESC_SIZE !== 0) {
-        return 'Invalid size for indirect buffer table';
-      }
+      const problem = this.#openTable();
+      if (problem !== undefined) return problem;
       max = desc.len / VIRTQ_DESC_SIZE;
       from = this.#indirect;
-      if (!from.open(desc.addrHi, desc.addrLo, desc.len)) return 'Cannot map indirect buffer';
       index = 0;
       from.readPackedDescriptor(0, desc);
     }
@@ -158,15 +170,23 @@ export class DescriptorChain {
     }
   }
 
-  // The same as `map` for chains in the ring itself, good ones, where ring and buffers are memory
-  // without an IOMMU. False, and nothing is decided: for all others.
+  // The same as `map` for good chains, where rings, tables and buffers are memory without an IOMMU.
+  // False, and nothing is decided: for all others.
   #mapQuickly(head: number, queueSize: number, element: VirtqueueElement): boolean {
-    const { view, base, isLittle } = this.#ring;
+    const ring = this.#ring;
     const memory = this.#memory;
-    if (view === undefined || memory === undefined || !isLittle) return false;
+    let { view, base } = ring;
+    if (view === undefined || memory === undefined || !ring.isLittle) return false;
     const { gpa: gpas, length: lengths, bus } = element;
-    const room = lengths.length;
+    let max = queueSize;
     let index = head;
+    if ((view.getUint16(base + VIRTQ_DESC_SIZE * head + 12, true) & VIRTQ_DESC_F_INDIRECT) !== 0) {
+      if (!this.#lookAtTable(memory, view, base + VIRTQ_DESC_SIZE * head)) return false;
+      ({ view, offset: base } = this.#window);
+      max = (this.#window.to - this.#window.from) / VIRTQ_DESC_SIZE;
+      index = 0;
+    }
+    const room = Math.min(lengths.length, max);
     let outNum = 0;
     for (let n = 0; n < room; n += 1) {
       const at = base + VIRTQ_DESC_SIZE * index;
@@ -179,8 +199,7 @@ export class DescriptorChain {
         outNum = n + 1;
       }
       const gpa = hi * TWO_32 + lo;
-      if ((flagsAndNext & VIRTQ_DESC_F_INDIRECT) !== 0 || length === 0) return false;
-      if (!memory.isBacked(gpa, length)) return false;
+      if (length === 0 || !memory.isBacked(gpa, length)) return false;
       gpas[n] = gpa;
       lengths[n] = length;
       bus[2 * n] = hi;
@@ -188,23 +207,44 @@ export class DescriptorChain {
       if ((flagsAndNext & VIRTQ_DESC_F_NEXT) === 0) {
         element.outNum = outNum;
         element.inNum = n + 1 - outNum;
-        return n < queueSize;
+        return true;
       }
       index = flagsAndNext >>> 16;
-      if (index >= queueSize) return false;
+      if (index >= max) return false;
     }
     return false;
   }
 
+  // Where the table lies that the descriptor at `at` refers to: [from, to) of `window` is the table.
+  #lookAtTable(memory: GuestMemory, view: DataView, at: number): boolean {
+    const length = view.getUint32(at + 8, true);
+    const gpa = view.getUint32(at + 4, true) * TWO_32 + view.getUint32(at, true);
+    if (length === 0 || length % VIRTQ_DESC_SIZE !== 0) return false;
+    if (memory.window?.(gpa, length, this.#window) !== true) return false;
+    this.#window.from = gpa;
+    this.#window.to = gpa + length;
+    return true;
+  }
+
   // The same for the packed layout.
   #mapPackedQuickly(place: number, queueSize: number, element: VirtqueueElement): boolean {
-    const { view, base } = this.#ring;
     const memory = this.#memory;
+    let { view, base } = this.#ring;
     if (view === undefined || memory === undefined) return false;
     const { gpa: gpas, length: lengths, bus } = element;
-    const room = Math.min(lengths.length, queueSize);
     let at = base + VIRTQ_DESC_SIZE * place;
-    const end = base + VIRTQ_DESC_SIZE * queueSize;
+    let end = base + VIRTQ_DESC_SIZE * queueSize;
+    const headFlags = view.getUint16(at + 14, true);
+    const isIndirect = (headFlags & VIRTQ_DESC_F_INDIRECT) !== 0;
+    element.head = view.getUint16(at + 12, true);
+    element.ndescs = 1;
+    let room = Math.min(lengths.length, queueSize);
+    if (isIndirect) {
+      if (!this.#lookAtTable(memory, view, at)) return false;
+      ({ view, offset: at } = this.#window);
+      end = at + this.#window.to - this.#window.from;
+      room = lengths.length;
+    }
     let outNum = 0;
     for (let n = 0; n < room; n += 1) {
       const idAndFlags = view.getUint32(at + 12, true);
@@ -216,20 +256,21 @@ export class DescriptorChain {
         outNum = n + 1;
       }
       const gpa = hi * TWO_32 + lo;
-      if ((idAndFlags & (VIRTQ_DESC_F_INDIRECT << 16)) !== 0 || length === 0) return false;
-      if (!memory.isBacked(gpa, length)) return false;
+      if (length === 0 || !memory.isBacked(gpa, length)) return false;
       gpas[n] = gpa;
       lengths[n] = length;
       bus[2 * n] = hi;
       bus[2 * n + 1] = lo;
-      if ((idAndFlags & (VIRTQ_DESC_F_NEXT << 16)) === 0) {
-        element.head = idAndFlags & 0xffff;
-        element.ndescs = n + 1;
+      at += VIRTQ_DESC_SIZE;
+      if (isIndirect ? at === end : (idAndFlags & (VIRTQ_DESC_F_NEXT << 16)) === 0) {
+        if (!isIndirect) {
+          element.head = idAndFlags & 0xffff;
+          element.ndescs = n + 1;
+        }
         element.outNum = outNum;
         element.inNum = n + 1 - outNum;
         return true;
       }
-      at += VIRTQ_DESC_SIZE;
       if (at === end) at = base;
     }
     return false;
@@ -237,27 +278,33 @@ export class DescriptorChain {
 
   // Maps the buffer of the descriptor just read. [qemu v7.2 hw/virtio/virtio.c virtqueue_map_desc]
   #mapBuffer(element: VirtqueueElement, isWrite: boolean): string | undefined {
+    const { addrHi: hi, addrLo: lo, len } = this.#desc;
+    const piece = this.#piece;
+    if (len === 0) return 'virtio: zero sized buffers are not allowed';
+    if (element.outNum + element.inNum === this.#mostSegments) return TOO_MANY;
+    if (!this.#mapper.map(hi, lo, len, isWrite, piece)) return BOGUS;
+    element.append(hi, lo, piece.gpa, piece.length, isWrite);
+    return piece.length === len ? undefined : this.#mapRest(element, isWrite);
+  }
+
+  // The mapper did not map it all at once.
+  #mapRest(element: VirtqueueElement, isWrite: boolean): string | undefined {
     const desc = this.#desc;
     const piece = this.#piece;
-    let left = desc.len;
-    if (left === 0) return 'virtio: zero sized buffers are not allowed';
     let hi = desc.addrHi;
     let lo = desc.addrLo;
+    let left = desc.len;
     for (;;) {
-      if (element.outNum + element.inNum === this.#mostSegments) {
-        return 'virtio: too many write descriptors in indirect table';
-      }
-      if (!this.#mapper.map(hi, lo, left, isWrite, piece)) {
-        return 'virtio: bogus descriptor or out of resources';
-      }
-      element.append(hi, lo, piece.gpa, piece.length, isWrite);
       left -= piece.length;
       if (left <= 0) return undefined;
       lo += piece.length;
-      if (lo >= 0x1_0000_0000) {
-        lo -= 0x1_0000_0000;
+      if (lo >= TWO_32) {
+        lo -= TWO_32;
         hi = (hi + 1) >>> 0;
       }
+      if (element.outNum + element.inNum === this.#mostSegments) return TOO_MANY;
+      if (!this.#mapper.map(hi, lo, left, isWrite, piece)) return BOGUS;
+      element.append(hi, lo, piece.gpa, piece.length, isWrite);
     }
   }
 }

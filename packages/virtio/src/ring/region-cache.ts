@@ -38,12 +38,12 @@ export class RegionCache {
   readonly #at = { gpa: 0, length: 0 };
   readonly #bytes = new Uint8Array(16);
   readonly #scratch = new DataView(this.#bytes.buffer);
-  // Where the last access was, and what lies around it.
+  // Where the last access was, and what of `near` is memory around it; `near` begins at `origin`.
   readonly #window: MemoryWindow = { view: this.#scratch, offset: 0, from: 0, to: 0 };
   #near: DataView = this.#scratch;
-  #from = 0;
-  #to = 0;
   #origin = 0;
+  #low = 0;
+  #high = 0;
   #hi = 0;
   #lo = 0;
   #gpa = 0;
@@ -95,7 +95,8 @@ export class RegionCache {
     if (this.view !== undefined) return this.view.getUint16(this.base + offset, this.isLittle);
     const gpa = this.#find(offset, 2, DmaAccess.READ);
     if (gpa < 0) return 0;
-    if (this.#isNear(gpa, 2)) return this.#near.getUint16(gpa - this.#origin, this.isLittle);
+    const at = this.#place(gpa, 2);
+    if (at >= 0) return this.#near.getUint16(at, this.isLittle);
     return this.isLittle ? this.#memory.readU16Le(gpa) : this.#memory.readU16Be(gpa);
   }
 
@@ -107,7 +108,8 @@ export class RegionCache {
     }
     const gpa = this.#find(offset, 2, DmaAccess.WRITE);
     if (gpa < 0) return;
-    if (this.#isNear(gpa, 2)) this.#near.setUint16(gpa - this.#origin, value, this.isLittle);
+    const at = this.#place(gpa, 2);
+    if (at >= 0) this.#near.setUint16(at, value, this.isLittle);
     else if (this.isLittle) this.#memory.writeU16Le(gpa, value);
     else this.#memory.writeU16Be(gpa, value);
   }
@@ -175,11 +177,14 @@ export class RegionCache {
   // Reads at most 16 bytes, and says where in `near` they are.
   #read(offset: number, length: number): number {
     const gpa = this.#find(offset, length, DmaAccess.READ);
-    if (gpa >= 0 && this.#isNear(gpa, length)) return gpa - this.#origin;
-    // Not in one piece: the scratch bytes stand for it.
+    const at = gpa < 0 ? -1 : this.#place(gpa, length);
+    return at < 0 ? this.#readPieces(gpa, offset, length) : at;
+  }
+
+  // What is not in one piece: the scratch bytes stand for it.
+  #readPieces(gpa: number, offset: number, length: number): number {
     this.#near = this.#scratch;
-    this.#from = 0;
-    this.#to = 0;
+    this.#high = 0;
     if (gpa >= 0) this.#memory.read(gpa, this.#bytes.subarray(0, length));
     else this.#transferRest(offset, length, DmaAccess.READ);
     return 0;
@@ -192,11 +197,12 @@ export class RegionCache {
       this.#transferRest(offset, length, DmaAccess.WRITE);
       return;
     }
-    if (!this.#isNear(gpa, length)) {
-      this.#memory.write(gpa, this.#bytes.subarray(0, length));
-      return;
-    }
-    const at = gpa - this.#origin;
+    const at = this.#place(gpa, length);
+    if (at < 0) this.#memory.write(gpa, this.#bytes.subarray(0, length));
+    else this.#writeNear(at, length);
+  }
+
+  #writeNear(at: number, length: number): void {
     if (length === 2) this.#near.setUint16(at, this.#scratch.getUint16(0));
     else this.#near.setUint32(at, this.#scratch.getUint32(0));
     if (length === 8) this.#near.setUint32(at + 4, this.#scratch.getUint32(4));
@@ -207,25 +213,26 @@ export class RegionCache {
     return this.#isDirect ? this.#gpa + offset : this.#locate(offset, length, access);
   }
 
-  // Whether the bytes are in `near`, from `gpa - origin` on.
-  #isNear(gpa: number, length: number): boolean {
-    return (gpa >= this.#from && gpa + length <= this.#to) || this.#look(gpa, length);
+  // Where in `near` the bytes at `gpa` are; -1 if memory does not show them in one piece.
+  #place(gpa: number, length: number): number {
+    const at = gpa - this.#origin;
+    return at >= this.#low && at + length <= this.#high ? at : this.#look(gpa, length);
   }
 
-  #look(gpa: number, length: number): boolean {
+  #look(gpa: number, length: number): number {
     const window = this.#window;
     window.from = gpa;
     window.to = gpa + length;
-    if (this.#memory.window?.(gpa, length, window) !== true) return false;
+    if (this.#memory.window?.(gpa, length, window) !== true) return -1;
     this.#near = window.view;
-    this.#from = window.from;
-    this.#to = window.to;
     this.#origin = gpa - window.offset;
+    this.#low = window.from - this.#origin;
+    this.#high = window.to - this.#origin;
     if (this.#isDirect && this.#gpa >= window.from && this.#gpa + this.#length <= window.to) {
       this.view = window.view;
       this.base = this.#gpa - this.#origin;
     }
-    return true;
+    return window.offset;
   }
 
   // Translates; -1 if not all of the access lies in one mapping, or in none.
