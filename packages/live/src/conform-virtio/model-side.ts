@@ -7,11 +7,20 @@ import {
   type DmaSpace,
   type GuestMemory,
 } from '@pinhole/memory';
-import { createMemoryBackend, type GlobalBounce, VirtioBlk } from '@pinhole/qemu';
+import {
+  createMemoryBackend,
+  type GlobalBounce,
+  type NetBackend,
+  type RngBackend,
+  VirtioBlk,
+  VirtioNet,
+  VirtioRng,
+} from '@pinhole/qemu';
 import { createVirtioPci, type PciFunction, type VirtioDeviceCore } from '@pinhole/virtio';
 import { LiveError } from '../errors.js';
-import { diskContents } from './contents.js';
-import { SERIAL, SPAPR_OPTIONS, shapeName, type VirtioShape } from './shapes.js';
+import { diskContents, entropyContents } from './contents.js';
+import { macBytes } from './frames.js';
+import { hubOf, macOf, SERIAL, SPAPR_OPTIONS, shapeName, type VirtioShape } from './shapes.js';
 import { MEMORY_SIZE, type VirtioSide } from './sides.js';
 
 /** The model's machine with its devices: the other side of `startVirtioMachine`. */
@@ -24,6 +33,7 @@ class ModelVirtioSide implements VirtioSide {
   readonly hypercalls: Hypercalls;
   readonly #machine: SpaprMachine;
   readonly #functions = new Map<string, PciFunction>();
+  readonly #hubs = new Map<number, Hub>();
   readonly #disks = new Map<string, Uint8Array>();
   /** QEMU has one bounce buffer for all its devices. */
   readonly #bounce: GlobalBounce = { isInUse: false };
@@ -39,7 +49,12 @@ class ModelVirtioSide implements VirtioSide {
       const device = this.#createDevice(shape);
       this.#functions.set(
         shapeName(shape),
-        createVirtioPci({ device, mode: 'modern', name: functionName(shape) }),
+        createVirtioPci({
+          device,
+          mode: shape.isLegacy === true ? 'transitional' : 'modern',
+          name: functionName(shape),
+          isBigEndianGuest: true,
+        }),
       );
     }
   }
@@ -86,9 +101,53 @@ class ModelVirtioSide implements VirtioSide {
       eventIdx,
       packed,
     };
+    if (shape.type === 'rng') {
+      return new VirtioRng({ ...settings, backend: new RepeatedBytes(entropyContents()) }).core;
+    }
+    if (shape.type === 'net') {
+      const hub = this.#hubs.get(hubOf(shape)) ?? new Hub();
+      this.#hubs.set(hubOf(shape), hub);
+      const mac = macBytes(macOf(shape));
+      return new VirtioNet({ ...settings, backend: hub.port(), mac }).core;
+    }
     const disk = diskContents();
     this.#disks.set(shapeName(shape), disk);
     return new VirtioBlk({ ...settings, backend: createMemoryBackend(disk), serial: SERIAL }).core;
+  }
+}
+
+/** The file that QEMU's entropy backend reads, from its start. */
+class RepeatedBytes implements RngBackend {
+  readonly #bytes: Uint8Array;
+  #at = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  fill(into: Uint8Array): void {
+    for (let i = 0; i < into.length; i += 1) {
+      into[i] = this.#bytes[this.#at % this.#bytes.length] ?? 0;
+      this.#at += 1;
+    }
+  }
+}
+
+/** What one port sends all others get. [qemu v7.2 net/hub.c net_hub_receive] */
+class Hub {
+  readonly #ports: ((frame: Uint8Array) => void)[] = [];
+
+  port(): NetBackend {
+    const index = this.#ports.length;
+    this.#ports.push(() => {});
+    return {
+      send: (frame) => {
+        for (const [i, receive] of this.#ports.entries()) if (i !== index) receive(frame);
+      },
+      onReceive: (receive) => {
+        this.#ports[index] = receive;
+      },
+    };
   }
 }
 

@@ -14,6 +14,8 @@ import { DISK_SIZE, type VirtioShape } from './shapes.js';
 /** A request, and what it is called in the table of what was done. */
 export interface NamedRequest extends RawRequest {
   readonly name: string;
+  /** Which device of a network; default: the first. */
+  readonly member?: number;
 }
 
 const SECTOR = 512;
@@ -69,12 +71,12 @@ export class RequestGenerator {
 
   #readOrWrite(sector: number, bytes: number): NamedRequest {
     if (this.#chance(0.5)) {
-      const out = this.#cutHeader(header(VIRTIO_BLK_T_IN, sector), new Uint8Array(0));
+      const out = this.#cutHeader(this.#header(VIRTIO_BLK_T_IN, sector), new Uint8Array(0));
       return { name: 'read', queue: 0, out, inn: this.#withStatus(this.#cut(bytes)) };
     }
     const data = new Uint8Array(bytes);
     for (let i = 0; i < bytes; i += 1) data[i] = this.#rng.nextU32();
-    const out = this.#cutHeader(header(VIRTIO_BLK_T_OUT, sector), data);
+    const out = this.#cutHeader(this.#header(VIRTIO_BLK_T_OUT, sector), data);
     return { name: 'write', queue: 0, out, inn: [1] };
   }
 
@@ -89,10 +91,10 @@ export class RequestGenerator {
       () => ({
         name: 'short header',
         queue: 0,
-        out: [header(VIRTIO_BLK_T_IN, 0).subarray(0, 1 + this.#below(15))],
+        out: [this.#header(VIRTIO_BLK_T_IN, 0).subarray(0, 1 + this.#below(15))],
         inn: [512, 1],
       }),
-      () => ({ name: 'no status', queue: 0, out: [header(VIRTIO_BLK_T_OUT, 0)], inn: [] }),
+      () => ({ name: 'no status', queue: 0, out: [this.#header(VIRTIO_BLK_T_OUT, 0)], inn: [] }),
       () => ({ name: 'no header', queue: 0, out: [], inn: [512, 1] }),
     ];
     // The last three break it.
@@ -108,19 +110,20 @@ export class RequestGenerator {
     const flags = this.#pick([0, 0, 0, 1, 2, 3]);
     const range = new Uint8Array(16);
     const view = new DataView(range.buffer);
-    view.setBigUint64(0, BigInt(first), true);
-    view.setUint32(8, sectors, true);
-    view.setUint32(12, flags, true);
+    const isLittleEndian = this.#shape.isLegacy !== true;
+    view.setBigUint64(0, BigInt(first), isLittleEndian);
+    view.setUint32(8, sectors, isLittleEndian);
+    view.setUint32(12, flags, isLittleEndian);
     const length = this.#pick([16, 16, 16, 16, 32, 15, 4]);
     const data = new Uint8Array(length);
     data.set(range.subarray(0, Math.min(16, length)));
     if (length === 32) data.set(range, 16);
-    const out = [header(type, 0), data];
+    const out = [this.#header(type, 0), data];
     return { name: isDiscard ? 'discard' : 'write zeroes', queue: 0, out, inn: [1] };
   }
 
   #simple(name: string, type: number, inn: readonly number[]): NamedRequest {
-    return { name, queue: 0, out: [header(type, 0)], inn: [...inn, 1] };
+    return { name, queue: 0, out: [this.#header(type, 0)], inn: [...inn, 1] };
   }
 
   #entropy(): NamedRequest {
@@ -185,6 +188,16 @@ export class RequestGenerator {
     return left > 0 ? [...pieces, left] : pieces;
   }
 
+  // A legacy device takes the guest's byte order.
+  #header(type: number, sector: number): Uint8Array {
+    const bytes = new Uint8Array(VIRTIO_BLK_HEADER_SIZE);
+    const view = new DataView(bytes.buffer);
+    const isLittleEndian = this.#shape.isLegacy !== true;
+    view.setUint32(0, type, isLittleEndian);
+    view.setBigUint64(8, BigInt(sector), isLittleEndian);
+    return bytes;
+  }
+
   #below(n: number): number {
     return this.#rng.below(n);
   }
@@ -196,12 +209,4 @@ export class RequestGenerator {
   #pick<T>(from: readonly T[]): T {
     return from[this.#below(from.length)] as T;
   }
-}
-
-function header(type: number, sector: number): Uint8Array {
-  const bytes = new Uint8Array(VIRTIO_BLK_HEADER_SIZE);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, type, true);
-  view.setBigUint64(8, BigInt(sector), true);
-  return bytes;
 }

@@ -3,6 +3,7 @@ import type { GuestPages } from '@pinhole/guest';
 import type { DmaDirection, DmaOps, GuestMemory } from '@pinhole/memory';
 import {
   createDriverQueue,
+  createPciLegacyTransport,
   createPciModernTransport,
   type DriverQueue,
   hasFeature,
@@ -25,6 +26,8 @@ const MIN_PIECE = 128;
 const DESCRIPTOR = 16;
 /** Entries of a ring: QEMU 10 offers 1024, whatever its `queue-size`; QEMU 7.2 has 256. */
 const MAX_RING = 256;
+/** The same of a legacy device. [linux v6.1 include/uapi/linux/virtio_pci.h VIRTIO_PCI_VRING_ALIGN] */
+const VIRTIO_PCI_VRING_ALIGN = 4096;
 /** What memory that the device may write holds before. */
 export const UNWRITTEN = 0xa5;
 
@@ -61,8 +64,10 @@ export interface RigOptions {
   readonly dma: DmaOps;
   /** Spoils the mapping of so many bytes, in the device's window. */
   readonly spoil: (bus: HiLo, length: number, how: 'unmapped' | 'read-only') => void;
-  /** Which of the offered features are accepted; default: all. */
-  readonly accept?: bigint;
+  /** Through the legacy interface, in the byte order of a big-endian guest. */
+  readonly isLegacy?: boolean;
+  /** Which features are accepted if they are offered. */
+  readonly accept: bigint;
 }
 
 /** A guest's use of one virtio device without a driver's opinions: any bytes on any queue. */
@@ -78,12 +83,15 @@ export class VirtioRig {
   constructor(options: RigOptions) {
     this.#options = options;
     const { fn, memory, pages } = options;
-    const made = createPciModernTransport(fn);
+    const { isLegacy = false } = options;
+    const made = isLegacy ? createPciLegacyTransport(fn) : createPciModernTransport(fn);
     if (!made.ok) throw new Error(made.message);
     const { transport } = made;
     this.transport = transport;
-    const supported = options.accept ?? 2n ** 64n - 1n;
-    const negotiated = negotiateFeatures(transport, { supported });
+    const negotiated = negotiateFeatures(transport, {
+      supported: options.accept,
+      allowsLegacy: isLegacy,
+    });
     if (!negotiated.ok) throw new Error(negotiated.message);
     const { features } = negotiated;
     this.features = features;
@@ -99,7 +107,9 @@ export class VirtioRig {
           free: (gpa, length) => pages.free(gpa, length),
         },
         size: Math.min(transport.queueMaxSize(index), MAX_RING),
-        layoutAlign: RING_ALIGN,
+        layoutAlign: isLegacy ? VIRTIO_PCI_VRING_ALIGN : RING_ALIGN,
+        isBigEndian: isLegacy,
+        mayReduceSize: !isLegacy,
         isPacked: hasFeature(features, VIRTIO_F_RING_PACKED),
         hasIndirect: hasFeature(features, VIRTIO_RING_F_INDIRECT_DESC),
         hasEventIdx: hasFeature(features, VIRTIO_RING_F_EVENT_IDX),

@@ -12,13 +12,15 @@ export interface VirtioShape {
   readonly packed: boolean;
   readonly indirect: boolean;
   readonly eventIdx: boolean;
+  /** Driven through the legacy interface of a transitional device: big-endian, as our guest is. */
+  readonly isLegacy?: boolean;
 }
 
 /** For people, and as `--device` selects it: `blk packed noindirect iommu pinhole`. */
 export function shapeName(shape: VirtioShape): string {
   return [
     shape.type,
-    shape.packed ? 'packed' : 'split',
+    shape.isLegacy === true ? 'legacy' : shape.packed ? 'packed' : 'split',
     shape.indirect ? 'indirect' : 'noindirect',
     shape.eventIdx ? 'eventidx' : 'noeventidx',
     shape.iommuPlatform ? (shape.bridge === 0 ? 'ddw' : 'pinhole') : 'bypass',
@@ -52,6 +54,10 @@ function makeShapes(): VirtioShape[] {
       }
     }
   }
+  for (let bits = 0; bits < 4; bits += 1) {
+    const [indirect, eventIdx] = [(bits & 1) !== 0, (bits & 2) !== 0];
+    add({ type: 'blk', ...paths[0], packed: false, indirect, eventIdx, isLegacy: true });
+  }
   return shapes;
 }
 
@@ -78,7 +84,7 @@ export function qemuOptions(
     const id = `${type}${bridge}x${slot}`;
     const onOff = (is: boolean): string => (is ? 'on' : 'off');
     const properties = [
-      'disable-legacy=on',
+      `disable-legacy=${onOff(shape.isLegacy !== true)}`,
       `bus=${bridge === 0 ? 'pci.0' : 'phb1.0'}`,
       `addr=0x${slot.toString(16)}`,
       `iommu_platform=${onOff(shape.iommuPlatform)}`,

@@ -43,6 +43,7 @@ const USER = { base: 2 ** 27, size: 2 ** 26 };
 /** How long a driver waits for a sign of life. */
 const IDLE_MS = 5_000;
 const PAGE = 4096n;
+const ALL_FEATURES = 2n ** 64n - 1n;
 /** In a TCE: the device may write. [qemu v7.2 include/exec/memory.h IOMMU_WO] */
 const TCE_WRITE = 2n;
 const KERNEL_RELEASE = 'linux-6.1';
@@ -90,7 +91,7 @@ export class SideGuest {
   }
 
   /** Brings a device up as far as DRIVER_OK. @throws Error what the kernel would say. */
-  start(shape: VirtioShape, accept?: bigint): VirtioRig {
+  start(shape: VirtioShape, accept: bigint = ALL_FEATURES): VirtioRig {
     const { memory, hypercalls } = this.side;
     const { pages } = this;
     const liobn = shape.bridge === 0 ? 0x8000_0000n : 0x8000_0100n;
@@ -99,6 +100,7 @@ export class SideGuest {
       memory,
       pages,
       dma: this.#dmaOps(shape),
+      isLegacy: shape.isLegacy === true,
       spoil: ({ hi, lo }, length, how) => {
         const bus = (BigInt(hi) << 32n) | BigInt(lo);
         const last = bus + BigInt(length) - 1n;
@@ -108,7 +110,7 @@ export class SideGuest {
           hypercalls.call(H_PUT_TCE, [liobn, ioba, how === 'unmapped' ? 0n : tce & ~TCE_WRITE]);
         }
       },
-      ...(accept === undefined ? {} : { accept }),
+      accept,
     });
   }
 

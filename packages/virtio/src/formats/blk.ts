@@ -94,12 +94,12 @@ export function encodeBlkHeader(into: DataView, type: number, sector: number, io
   into.setUint32(12, hiOf(sector), true);
 }
 
-/** Reads a request header of 16 bytes. */
-export function decodeBlkHeader(from: DataView, out: BlkHeader): void {
-  out.type = from.getUint32(0, true);
-  out.ioprio = from.getUint32(4, true);
-  out.sectorLo = from.getUint32(8, true);
-  out.sectorHi = from.getUint32(12, true);
+/** Reads a request header of 16 bytes; of a legacy driver in the guest's byte order. */
+export function decodeBlkHeader(from: DataView, out: BlkHeader, isBigEndian = false): void {
+  out.type = from.getUint32(0, !isBigEndian);
+  out.ioprio = from.getUint32(4, !isBigEndian);
+  out.sectorLo = from.getUint32(isBigEndian ? 12 : 8, !isBigEndian);
+  out.sectorHi = from.getUint32(isBigEndian ? 8 : 12, !isBigEndian);
 }
 
 /** Of a write zeroes range: the device may unmap the sectors. [VIRTIO v1.2 §5.2.6 "Device Operation"] */
@@ -124,13 +124,13 @@ export function encodeBlkRange(into: DataView, at: number, range: BlkRange): voi
   into.setUint32(at + 12, range.flags, true);
 }
 
-/** Reads one range of 16 bytes at `at`. */
-export function decodeBlkRange(from: DataView, at: number): BlkRange {
+/** Reads one range of 16 bytes at `at`; of a legacy driver in the guest's byte order. */
+export function decodeBlkRange(from: DataView, at: number, isBigEndian = false): BlkRange {
   return {
-    sectorLo: from.getUint32(at, true),
-    sectorHi: from.getUint32(at + 4, true),
-    numSectors: from.getUint32(at + 8, true),
-    flags: from.getUint32(at + 12, true),
+    sectorLo: from.getUint32(isBigEndian ? at + 4 : at, !isBigEndian),
+    sectorHi: from.getUint32(isBigEndian ? at : at + 4, !isBigEndian),
+    numSectors: from.getUint32(at + 8, !isBigEndian),
+    flags: from.getUint32(at + 12, !isBigEndian),
   };
 }
 

@@ -74,7 +74,7 @@ export class BlkRequestHandler {
     if (this.#bytes.readOut(element, 0, this.#headerBytes) < VIRTIO_BLK_HEADER_SIZE) {
       return refused('virtio-blk request outhdr too short');
     }
-    decodeBlkHeader(this.#headerView, this.#header);
+    decodeBlkHeader(this.#headerView, this.#header, core.isBigEndian);
     const { type } = this.#header;
     // OUT gives the direction and is no part of the command; anyone may set BARRIER.
     switch ((type & ~(VIRTIO_BLK_T_OUT | VIRTIO_BLK_T_BARRIER)) >>> 0) {
@@ -88,7 +88,7 @@ export class BlkRequestHandler {
         return this.#getId(element);
       case VIRTIO_BLK_T_DISCARD & ~VIRTIO_BLK_T_OUT:
       case VIRTIO_BLK_T_WRITE_ZEROES & ~VIRTIO_BLK_T_OUT:
-        return this.#discardOrWriteZeroes(element);
+        return this.#discardOrWriteZeroes(element, core.isBigEndian);
       default:
         return now(VIRTIO_BLK_S_UNSUPP);
     }
@@ -171,7 +171,7 @@ export class BlkRequestHandler {
   }
 
   /** One range a request. [qemu v7.2 hw/block/virtio-blk.c virtio_blk_handle_discard_write_zeroes] */
-  #discardOrWriteZeroes(element: VirtqueueElement): BlkResult {
+  #discardOrWriteZeroes(element: VirtqueueElement, isBigEndian: boolean): BlkResult {
     const type = (this.#header.type & ~VIRTIO_BLK_T_BARRIER) >>> 0;
     const bytes = element.outBytes - VIRTIO_BLK_HEADER_SIZE;
     if ((type & VIRTIO_BLK_T_OUT) === 0 || bytes > VIRTIO_BLK_RANGE_SIZE) {
@@ -182,7 +182,7 @@ export class BlkRequestHandler {
     }
     const view = this.#headerView;
     this.#bytes.readOut(element, VIRTIO_BLK_HEADER_SIZE, this.#headerBytes);
-    const { sectorHi, sectorLo, numSectors, flags } = decodeBlkRange(view, 0);
+    const { sectorHi, sectorLo, numSectors, flags } = decodeBlkRange(view, 0, isBigEndian);
     const isWriteZeroes = type === VIRTIO_BLK_T_WRITE_ZEROES;
     const { settings, backend } = this.#options;
     const most = isWriteZeroes ? settings.maxWriteZeroesSectors : settings.maxDiscardSectors;
