@@ -6,12 +6,17 @@ import type { GuestMemory, MemoryRegion, MemoryWindow } from './types.js';
 const CHUNK_SHIFT = 16;
 const CHUNK = 1 << CHUNK_SHIFT;
 const CHUNK_MASK = CHUNK - 1;
+const PAGE = 4096;
+/** So many bytes are copied one by one. */
+const FEW = 32;
 /** Pieces are held in blocks of this many, so that a 64 TiB guest has a short index. */
 const BLOCK = 4096;
 
 interface Chunk {
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  /** Its pages, each made when it is first read whole: what is read most. */
+  readonly pages: (Uint8Array | undefined)[];
 }
 
 /** What an untouched piece reads as. Never written. */
@@ -102,25 +107,26 @@ export class SparseMemory implements GuestMemory {
   }
 
   read(gpa: Gpa, into: Uint8Array): void {
-    this.#check(gpa, into.length);
-    for (let done = 0; done < into.length; ) {
-      const offset = (gpa + done) & CHUNK_MASK;
-      const length = Math.min(CHUNK - offset, into.length - done);
-      const chunk = this.#peek(gpa + done);
-      if (chunk === ZERO) into.fill(0, done, done + length);
-      else into.set(chunk.bytes.subarray(offset, offset + length), done);
-      done += length;
+    if (gpa >= this.#from && gpa + into.length <= this.#to) {
+      readPiece(this.#last, gpa - this.#start, into);
+      return;
     }
+    this.#check(gpa, into.length);
+    const offset = gpa & CHUNK_MASK;
+    if (offset + into.length <= CHUNK) readPiece(this.#peek(gpa), offset, into);
+    else this.#readPieces(gpa, into);
   }
 
   write(gpa: Gpa, from: Uint8Array): void {
-    this.#check(gpa, from.length);
-    for (let done = 0; done < from.length; ) {
-      const offset = (gpa + done) & CHUNK_MASK;
-      const length = Math.min(CHUNK - offset, from.length - done);
-      this.#touch(gpa + done).bytes.set(from.subarray(done, done + length), offset);
-      done += length;
+    if (gpa >= this.#from && gpa + from.length <= this.#to) {
+      this.#last.bytes.set(from, gpa - this.#start);
+      return;
     }
+    this.#check(gpa, from.length);
+    const offset = gpa & CHUNK_MASK;
+    if (from.length === 0) return;
+    if (offset + from.length <= CHUNK) this.#touch(gpa).bytes.set(from, offset);
+    else this.#writePieces(gpa, from);
   }
 
   fill(gpa: Gpa, length: number, value: number): void {
@@ -194,6 +200,24 @@ export class SparseMemory implements GuestMemory {
 
   writeU64Be(gpa: Gpa, value: bigint): void {
     this.#writeU64(gpa, value, false);
+  }
+
+  #readPieces(gpa: Gpa, into: Uint8Array): void {
+    for (let done = 0; done < into.length; ) {
+      const offset = (gpa + done) & CHUNK_MASK;
+      const length = Math.min(CHUNK - offset, into.length - done);
+      readPiece(this.#peek(gpa + done), offset, into.subarray(done, done + length));
+      done += length;
+    }
+  }
+
+  #writePieces(gpa: Gpa, from: Uint8Array): void {
+    for (let done = 0; done < from.length; ) {
+      const offset = (gpa + done) & CHUNK_MASK;
+      const length = Math.min(CHUNK - offset, from.length - done);
+      this.#touch(gpa + done).bytes.set(from.subarray(done, done + length), offset);
+      done += length;
+    }
   }
 
   #readU16(gpa: Gpa, little: boolean): number {
@@ -305,7 +329,26 @@ export class SparseMemory implements GuestMemory {
 
 function newChunk(): Chunk {
   const bytes = new Uint8Array(CHUNK);
-  return { bytes, view: new DataView(bytes.buffer) };
+  const pages = new Array<Uint8Array | undefined>(CHUNK / PAGE).fill(undefined);
+  return { bytes, view: new DataView(bytes.buffer), pages };
+}
+
+// Fills `into` from `offset` on. A subarray costs as much as copying a kilobyte: it is made once for
+// a whole page, and not for a few bytes.
+function readPiece(chunk: Chunk, offset: number, into: Uint8Array): void {
+  const { bytes, pages } = chunk;
+  const { length } = into;
+  if (chunk === ZERO) {
+    into.fill(0);
+  } else if (length <= FEW) {
+    for (let i = 0; i < length; i += 1) into[i] = bytes[offset + i] as number;
+  } else if (length === PAGE && offset % PAGE === 0) {
+    const page = pages[offset / PAGE] ?? bytes.subarray(offset, offset + PAGE);
+    pages[offset / PAGE] = page;
+    into.set(page);
+  } else {
+    into.set(bytes.subarray(offset, offset + length));
+  }
 }
 
 /** The error of an access that leaves memory. */
