@@ -156,8 +156,8 @@ function value(rng: Rng): number {
 }
 
 describe.each(TARGETS)('%s: a driver that accesses registers at random', (_, make) => {
-  test.each([1, 2])('100,000 accesses, seed %i: no exception, no access outside memory', (seed) => {
-    const rng = createRng(seed);
+  test('100,000 accesses: no exception, no access outside memory', () => {
+    const rng = createRng(1);
     const victim = make(rng);
     const { core, regions, interrupts } = victim;
     let bad = 0;

@@ -1,108 +1,131 @@
 import { describe, expect, test } from 'vitest';
 import {
-  connectPciInterrupts,
   createMmioTransport,
   createPciTransport,
   createVirtioMmio,
+  type MmioRegion,
+  type PciFunction,
   VIRTIO_ID_RNG,
+  type VirtioMmioDevice,
+  type VirtioPciDevice,
   type VirtioTransport,
 } from '../../src/index.js';
-import { type EchoDevice, echoDevice, link, pci, transportOf, type Way } from './support/link.js';
+import { type EchoDevice, echoDevice, link, pci, transportOf } from './support/link.js';
 
-/** What can be saved and restored, and a driver's way to it. */
+/** A device with its registers, as the driver sees them wherever they are: it can be replaced. */
 interface Machine {
-  readonly device: EchoDevice;
   readonly transport: () => VirtioTransport;
   save(): unknown;
-  restore(state: unknown): void;
+  /** Another device takes its place and goes on from that state. */
+  moveTo(device: EchoDevice, state: unknown): void;
 }
 
 const plain = (state: unknown): unknown => JSON.parse(JSON.stringify(state));
 
 function pciMachine(mode: 'modern' | 'legacy', device: EchoDevice = echoDevice()): Machine {
-  const fn = pci(device, mode);
-  const interrupts = connectPciInterrupts(fn);
+  let fn: VirtioPciDevice = pci(device, mode);
+  const region = (index: number): MmioRegion | undefined => {
+    const { size } = fn.bar(index) ?? {};
+    return size === undefined
+      ? undefined
+      : {
+          size,
+          read: (offset, width) => fn.bar(index)!.read(offset, width),
+          write: (offset, width, value) => fn.bar(index)!.write(offset, width, value),
+        };
+  };
+  const seen: PciFunction = {
+    name: fn.name,
+    configRead: (offset, width) => fn.configRead(offset, width),
+    configWrite: (offset, width, value) => fn.configWrite(offset, width, value),
+    bar: region,
+  };
   return {
-    device,
-    transport: () => transportOf(createPciTransport(fn, { interrupts })),
+    transport: () => transportOf(createPciTransport(seen)),
     save: () => plain(fn.save()),
-    restore: (state) => fn.restore(state as ReturnType<typeof fn.save>),
+    moveTo: (other, state) => {
+      fn = pci(other, mode);
+      fn.restore(state as ReturnType<typeof fn.save>);
+    },
   };
 }
 
-function mmioMachine(_mode?: string, device: EchoDevice = echoDevice()): Machine {
-  const region = createVirtioMmio({ device: device.core });
+function mmioMachine(device: EchoDevice = echoDevice()): Machine {
+  let region: VirtioMmioDevice = createVirtioMmio({ device: device.core });
+  const seen: MmioRegion = {
+    size: region.size,
+    read: (offset, width) => region.read(offset, width),
+    write: (offset, width, value) => region.write(offset, width, value),
+  };
   return {
-    device,
-    transport: () => transportOf(createMmioTransport(region)),
+    transport: () => transportOf(createMmioTransport(seen)),
     save: () => plain(region.save()),
-    restore: (state) => region.restore(state as ReturnType<typeof region.save>),
+    moveTo: (other, state) => {
+      region = createVirtioMmio({ device: other.core });
+      region.restore(state as ReturnType<typeof region.save>);
+    },
   };
 }
 
 const MACHINES = [
   ['PCI modern', (device?: EchoDevice) => pciMachine('modern', device)],
   ['PCI legacy', (device?: EchoDevice) => pciMachine('legacy', device)],
-  ['MMIO', (device?: EchoDevice) => mmioMachine('', device)],
+  ['MMIO', (device?: EchoDevice) => mmioMachine(device)],
 ] as const;
 
+const refusal = expect.objectContaining({ code: 'E_DEVICE_STATE' });
+
 describe.each(MACHINES)('%s: a device saved as plain data goes on elsewhere', (name, make) => {
-  const way = (machine: Machine): Way => ({
-    name,
-    isPolled: name === 'MMIO',
-    connect: machine.transport,
-  });
-
   test('the driver does not notice', () => {
-    const source = make();
-    const it = link(way(source), source.device);
-    it.exchange(0, Uint8Array.of(1, 2, 3));
-    const state = source.save();
-    const target = make();
-    // Memory moves with the machine.
-    const bytes = new Uint8Array(2 ** 24);
-    source.device.memory.read(0, bytes);
-    target.device.memory.write(0, bytes);
-    target.restore(state);
-    expect(target.save()).toEqual(state);
-    const { core } = target.device;
-    expect([core.status, core.features]).toEqual([source.device.core.status, it.features]);
-    core.notifyConfig();
-    expect(core.isr).toBe(3);
-    // A kick is heard at the same queue, which goes on where it was.
-    const before = core.queues[0]!.usedIdx;
-    expect(before).toBe(source.device.core.queues[0]!.usedIdx);
-    expect(core.queues[0]!.isConfigured).toBe(true);
+    const source = echoDevice();
+    const machine = make(source);
+    const it = link({ name, isPolled: true, connect: machine.transport }, source);
+    const talk = (): void => {
+      for (const [queue, seed] of [
+        [0, 1],
+        [1, 2],
+        [0, 3],
+      ] as const) {
+        const sent = Uint8Array.of(seed, 2, 3, 4);
+        expect(it.exchange(queue, sent)).toEqual(sent.slice().reverse());
+      }
+    };
+    talk();
+    // An interrupt that nobody has seen yet moves as well.
+    source.core.notifyConfig();
+    const generation = it.transport.configGeneration();
+    const state = machine.save();
+    const target = echoDevice({ memory: source.memory });
+    machine.moveTo(target, state);
+    expect(machine.save()).toEqual(state);
+    expect([it.transport.readStatus(), target.core.features]).toEqual([
+      source.core.status,
+      it.features,
+    ]);
+    expect(it.transport.configGeneration()).toBe(generation);
+    expect(it.transport.pollInterrupt()).toBe(true);
+    talk();
+    expect([source.kicks.length, target.kicks.length]).toEqual([3, 3]);
   });
 
-  test('a state of another kind of device is refused', () => {
-    const state = make(echoDevice({ deviceId: VIRTIO_ID_RNG })).save();
-    expect(() => make().restore(state)).toThrow(
-      expect.objectContaining({ code: 'E_DEVICE_STATE' }),
-    );
-    const fewer = make(echoDevice({ queueSizes: [256] })).save();
-    expect(() => make().restore(fewer)).toThrow(
-      expect.objectContaining({ code: 'E_DEVICE_STATE' }),
-    );
-    const more = make(echoDevice({ config: new Uint8Array(4) })).save();
-    expect(() => make().restore(more)).toThrow(expect.objectContaining({ code: 'E_DEVICE_STATE' }));
+  test.each([
+    ['of another type', { deviceId: VIRTIO_ID_RNG }],
+    ['with another number of queues', { queueSizes: [256] }],
+    ['with another configuration', { config: new Uint8Array(4) }],
+  ] as const)('the state of a device %s is refused', (_, setup) => {
+    const state = make(echoDevice(setup)).save();
+    expect(() => make().moveTo(echoDevice(), state)).toThrow(refusal);
   });
 
   test('features that are not offered are refused', () => {
-    const source = make();
-    link(way(source), source.device);
-    const state = source.save() as { device: { features: string } };
+    const state = make().save() as { device: { features: string } };
     state.device.features = '0xffffffffffffffff';
-    expect(() => make().restore(state)).toThrow(
-      expect.objectContaining({ code: 'E_DEVICE_STATE' }),
-    );
+    expect(() => make().moveTo(echoDevice(), state)).toThrow(refusal);
   });
 });
 
 test('a vector that is not there is refused', () => {
   const state = pciMachine('modern').save() as { configVector: number };
   state.configVector = 3;
-  expect(() => pciMachine('modern').restore(state)).toThrow(
-    expect.objectContaining({ code: 'E_DEVICE_STATE' }),
-  );
+  expect(() => pciMachine('modern').moveTo(echoDevice(), state)).toThrow(refusal);
 });

@@ -46,6 +46,8 @@ export const FEATURES: bigint = featureBits(
 export const MEMORY_SIZE: number = 2 ** 24;
 
 export interface DeviceSetup {
+  /** Guest memory, if it is there already. */
+  readonly memory?: SparseMemory;
   readonly deviceId?: number;
   readonly features?: bigint;
   readonly queueSizes?: readonly number[];
@@ -63,7 +65,7 @@ export interface EchoDevice {
 
 export function echoDevice(setup: DeviceSetup = {}): EchoDevice {
   const { queueSizes = [256, 256] } = setup;
-  const memory = createGuestMemory({ regions: [{ base: 0, size: MEMORY_SIZE }] });
+  const memory = setup.memory ?? createGuestMemory({ regions: [{ base: 0, size: MEMORY_SIZE }] });
   const kicks: number[] = [];
   const core: VirtioDeviceCore = new VirtioDeviceCore({
     deviceId: setup.deviceId ?? VIRTIO_ID_BLOCK,
