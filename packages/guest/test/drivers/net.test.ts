@@ -84,7 +84,7 @@ function packet(numBuffers: number, data: readonly number[], gsoType = 0): Uint8
 }
 
 describe('what it sends', () => {
-  test('The driver MUST set num_buffers to zero, flags to zero and gso_type to NONE [driver-5.1.6.2.1-1] [driver-5.1.6.2.1-2] [driver-5.1.6.2.1-11] [driver-5.1.6.2.1-16]', () => {
+  test('The driver MUST set num_buffers to zero, flags to zero and gso_type to NONE [driver-5.1.6.2.1-1] [driver-5.1.6.2.1-2] [driver-5.1.6.2.1-3] [driver-5.1.6.2.1-4] [driver-5.1.6.2.1-5] [driver-5.1.6.2.1-6] [driver-5.1.6.2.1-11] [driver-5.1.6.2.1-16]', () => {
     const { device, driver } = probe();
     expect(driver.send(Uint8Array.of(1, 2, 3))).toBe(true);
     const sent = device.received.find(({ queue }) => queue === TX);
