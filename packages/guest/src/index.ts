@@ -28,6 +28,15 @@ export type {
   VirtioBlkDriverOptions,
 } from './drivers/blk/virtio-blk-driver.js';
 export { isBlkSuccess, probeVirtioBlk, VirtioBlkDriver } from './drivers/blk/virtio-blk-driver.js';
+export type { GuestPort } from './drivers/console/guest-port.js';
+export type {
+  ConsoleProbeResult,
+  VirtioConsoleDriverOptions,
+} from './drivers/console/virtio-console-driver.js';
+export {
+  probeVirtioConsole,
+  VirtioConsoleDriver,
+} from './drivers/console/virtio-console-driver.js';
 export type {
   InterruptListener,
   OpenResult,

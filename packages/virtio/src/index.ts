@@ -80,6 +80,30 @@ export {
 } from './formats/blk.js';
 export type { ConfigPart, ConfigRow } from './formats/config-layout.js';
 export { configParts, decodeConfig, encodeConfig } from './formats/config-layout.js';
+export type { ConsoleConfig, ConsoleControl } from './formats/console.js';
+export {
+  consoleConfigParts,
+  consoleRxQueue,
+  decodeConsoleConfig,
+  decodeConsoleControl,
+  encodeConsoleConfig,
+  encodeConsoleControl,
+  VIRTIO_CONSOLE_CONFIG_EMERG_WR,
+  VIRTIO_CONSOLE_CONSOLE_PORT,
+  VIRTIO_CONSOLE_CONTROL_RX,
+  VIRTIO_CONSOLE_CONTROL_SIZE,
+  VIRTIO_CONSOLE_CONTROL_TX,
+  VIRTIO_CONSOLE_DEVICE_READY,
+  VIRTIO_CONSOLE_F_EMERG_WRITE,
+  VIRTIO_CONSOLE_F_MULTIPORT,
+  VIRTIO_CONSOLE_F_SIZE,
+  VIRTIO_CONSOLE_PORT_ADD,
+  VIRTIO_CONSOLE_PORT_NAME,
+  VIRTIO_CONSOLE_PORT_OPEN,
+  VIRTIO_CONSOLE_PORT_READY,
+  VIRTIO_CONSOLE_PORT_REMOVE,
+  VIRTIO_CONSOLE_RESIZE,
+} from './formats/console.js';
 export type { NetConfig, NetHeader } from './formats/net.js';
 export {
   decodeNetConfig,
