@@ -234,15 +234,25 @@ export class VirtioDeviceCore implements VirtioTransport {
       return;
     }
     this.#hooks.getConfig?.(this.#config);
-    into.set(this.#config.subarray(offset, end));
+    into.set(this.#guestOrder(this.#config).subarray(offset, end));
   }
 
   /** A write that reaches beyond the end is lost. */
   writeConfig(offset: number, from: Uint8Array): void {
     if (offset < 0 || offset + from.length > this.#config.length) return;
-    const config = this.#config.slice();
+    const config = this.#guestOrder(this.#config).slice();
     config.set(from, offset);
-    this.#hooks.setConfig?.(config);
+    this.#hooks.setConfig?.(this.#guestOrder(config));
+  }
+
+  // A legacy driver has every field in its own byte order. The same there and back.
+  #guestOrder(config: Uint8Array): Uint8Array {
+    if (!this.isBigEndian) return config;
+    const swapped = config.slice();
+    for (const { offset, length } of this.#options.configFields ?? []) {
+      swapped.subarray(offset, offset + length).reverse();
+    }
+    return swapped;
   }
 
   /** Takes bits out of the ISR, and says what it was. */

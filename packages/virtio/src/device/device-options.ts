@@ -1,5 +1,6 @@
 import type { Tracer } from '@pinhole/base';
 import type { DmaSpace, GuestMemory } from '@pinhole/memory';
+import type { ConfigPart } from '../formats/config-layout.js';
 import type { DeviceQueue } from '../ring/device-queue.js';
 import type { DmaMapper } from '../ring/dma-mapper.js';
 
@@ -47,6 +48,8 @@ export interface VirtioDeviceOptions {
    * goes the legacy way: see `isBigEndian`.
    */
   readonly config?: Uint8Array;
+  /** The numbers in it, which a legacy driver sees in its own byte order. */
+  readonly configFields?: readonly ConfigPart[];
   /** Guest memory, as the hypervisor sees it. */
   readonly memory: GuestMemory;
   /** The device's view of memory. */

@@ -125,6 +125,16 @@ describe('a big-endian guest', () => {
   });
 });
 
+test('a queue that is set up before the features stays set up, in the byte order that they mean', () => {
+  const { core, fn, io, memory } = device(true);
+  io.write(PFN, 4, 0x100);
+  memory.writeU16Le(0x10_1002, 1);
+  expect(core.queues[0]!.isEmpty()).toBe(false);
+  fn.bar(4)!.write(8, 4, 1);
+  fn.bar(4)!.write(12, 4, 1);
+  expect([core.queues[0]!.isConfigured, core.queues[0]!.isEmpty()]).toEqual([true, false]);
+});
+
 describe('the legacy driver', () => {
   const transport = (): ReturnType<typeof transportOf> =>
     transportOf(createPciLegacyTransport(device().fn));

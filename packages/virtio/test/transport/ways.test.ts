@@ -112,6 +112,11 @@ describe.each(WAYS.map((way) => [way.name, way] as const))('%s', (_, way) => {
     it.open(0);
     expect(it.exchange(0, bytes(6, 3))).toEqual(bytes(6, 3).reverse());
     expect(it.heard.at(-1)).toMatchObject({ cause: 'queue' });
+    // The features are still in force: the driver can ask for no interrupt.
+    const heard = it.heard.length;
+    it.queues[0]!.disableCallbacks();
+    it.exchange(0, bytes(6, 4));
+    expect(it.heard.length).toBe(heard);
   });
 
   test('queues that are not there: no size, no effect', () => {
