@@ -1,6 +1,7 @@
 import type { Tracer } from '@pinhole/base';
 import type { DmaSpace, GuestMemory } from '@pinhole/memory';
 import {
+  type ConfigPart,
   type DeviceHooks,
   type DeviceQueue,
   featureBits,
@@ -38,6 +39,9 @@ export interface VirtioDeviceSettings {
   readonly tracer?: Tracer;
 }
 
+/** For functions that ask which fields of a configuration there are. */
+export const ALL_FEATURES: bigint = 2n ** 64n - 1n;
+
 /** What a type of device adds. */
 export interface VirtioDeviceType {
   /** The type, such as `VIRTIO_ID_BLOCK`. */
@@ -50,6 +54,8 @@ export interface VirtioDeviceType {
   readonly legacyFeatures?: readonly number[];
   /** The configuration space; the device may change it in place. */
   readonly config?: Uint8Array;
+  /** The numbers in it. */
+  readonly configFields?: readonly ConfigPart[];
   readonly queues: readonly {
     readonly maxSize: number;
     /** The driver kicked. */
@@ -107,6 +113,7 @@ export function plugVirtioDevice(
     mapper,
     queues,
     ...(type.config === undefined ? {} : { config: type.config }),
+    ...(type.configFields === undefined ? {} : { configFields: type.configFields }),
     ...(type.elementSize === undefined ? {} : { elementSize: type.elementSize }),
     ...(type.usesEventFds === undefined ? {} : { usesEventFds: type.usesEventFds }),
     ...(type.hooks === undefined ? {} : { hooks: type.hooks }),

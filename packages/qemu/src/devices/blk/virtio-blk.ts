@@ -1,5 +1,6 @@
 import type { DmaSpace } from '@pinhole/memory';
 import {
+  blkConfigParts,
   type DeviceQueue,
   hasFeature,
   VIRTIO_BLK_CONFIG_WRITEBACK,
@@ -13,7 +14,7 @@ import {
 } from '@pinhole/virtio';
 import { QemuError } from '../../errors.js';
 import type { QemuMapper } from '../../qemu-mapper.js';
-import { plugVirtioDevice, type VirtioDeviceSettings } from '../../virtio-device.js';
+import { ALL_FEATURES, plugVirtioDevice, type VirtioDeviceSettings } from '../../virtio-device.js';
 import {
   BDRV_REQUEST_MAX_SECTORS,
   type BlkSettings,
@@ -85,6 +86,7 @@ export class VirtioBlk {
       defaultId: 'vd0',
       features: blkFeatures(backend, settings),
       config: this.#config,
+      configFields: blkConfigParts(ALL_FEATURES),
       queues: Array.from({ length: settings.numQueues }, () => queue),
       elementSize: REQUEST_SIZE,
       hooks: {

@@ -1,5 +1,6 @@
 import type { DmaSpace } from '@pinhole/memory';
 import {
+  consoleConfigParts,
   consoleRxQueue,
   type DeviceQueue,
   decodeConsoleConfig,
@@ -25,7 +26,7 @@ import {
 import { ElementBytes } from '../../element-bytes.js';
 import { QemuError } from '../../errors.js';
 import type { QemuMapper } from '../../qemu-mapper.js';
-import { plugVirtioDevice, type VirtioDeviceSettings } from '../../virtio-device.js';
+import { ALL_FEATURES, plugVirtioDevice, type VirtioDeviceSettings } from '../../virtio-device.js';
 import type { ConsoleBackend, ConsolePort } from './console-backend.js';
 import { SerialPort } from './serial-port.js';
 
@@ -90,6 +91,7 @@ export class VirtioConsole {
         ...(emergencyWrite ? [VIRTIO_CONSOLE_F_EMERG_WRITE] : []),
       ],
       config: encodeConsoleConfig({ maxNrPorts: maxPorts }, emergencyWrite ? CONFIG_SIZE : 8),
+      configFields: consoleConfigParts(ALL_FEATURES),
       queues: this.#queues(maxPorts),
       usesEventFds: false,
       hooks: {

@@ -4,6 +4,7 @@ import {
   ETH_ALEN,
   encodeNetConfig,
   hasFeature,
+  netConfigParts,
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_F_VERSION_1,
   VIRTIO_ID_NET,
@@ -29,7 +30,7 @@ import {
 import { ElementBytes } from '../../element-bytes.js';
 import { QemuError } from '../../errors.js';
 import type { QemuMapper } from '../../qemu-mapper.js';
-import { plugVirtioDevice, type VirtioDeviceSettings } from '../../virtio-device.js';
+import { ALL_FEATURES, plugVirtioDevice, type VirtioDeviceSettings } from '../../virtio-device.js';
 import type { NetBackend } from './net-backend.js';
 import { handleNetControl } from './net-control.js';
 import { type ReceiveMode, receiveFrame } from './net-receive.js';
@@ -103,6 +104,7 @@ export class VirtioNet {
       features,
       legacyFeatures: [VIRTIO_NET_F_GSO],
       config: this.#config,
+      configFields: netConfigParts(ALL_FEATURES),
       queues: [
         { maxSize: DATA_QUEUE_SIZE, handleOutput: () => this.#flush() },
         { maxSize: DATA_QUEUE_SIZE, handleOutput: (queue) => this.#transmit(queue) },
