@@ -88,7 +88,8 @@ export function measureAvailBytes(input: AvailBytesInput): AvailBytes {
       else outBytes = (outBytes + desc.len) >>> 0;
       if (inBytes >= input.maxIn && outBytes >= input.maxOut) return { inBytes, outBytes };
       if ((desc.flags & VIRTQ_DESC_F_NEXT) === 0) break;
-      if (desc.next >= max) {
+      // A table of before may have been longer than the ring.
+      if (desc.next >= (isIndirect ? max : Math.min(max, size))) {
         fail(`Desc next is ${desc.next}`);
         return NO_AVAIL_BYTES;
       }

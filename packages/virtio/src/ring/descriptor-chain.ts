@@ -8,7 +8,7 @@ import {
   VIRTQUEUE_MAX_SIZE,
 } from '../params.js';
 import type { VirtqueueElement } from './device-element.js';
-import type { DeviceQueueOptions } from './device-queue.js';
+import type { DeviceQueueOptions } from './device-types.js';
 import { createSpaceMapper, type DmaMapper } from './dma-mapper.js';
 import type { Descriptor, RegionCache } from './region-cache.js';
 

@@ -10,7 +10,6 @@ import type { QueueSetup } from '../transport/transport.js';
 import type { AvailBytes } from './avail-bytes.js';
 import { DescriptorChain } from './descriptor-chain.js';
 import { ElementPool, type VirtqueueElement } from './device-element.js';
-import type { DeviceQueue, DeviceQueueOptions, QueueOwner } from './device-queue.js';
 import {
   checkElementState,
   checkQueueState,
@@ -18,6 +17,7 @@ import {
   type ElementState,
 } from './device-queue-state.js';
 import { DeviceRings, type PartSizes } from './device-rings.js';
+import type { DeviceQueue, DeviceQueueOptions, QueueOwner } from './device-types.js';
 import { RegionCache } from './region-cache.js';
 import { UsedOrder } from './used-order.js';
 

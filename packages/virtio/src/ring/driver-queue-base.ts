@@ -10,10 +10,10 @@ import {
 import type { QueueSetup } from '../transport/transport.js';
 import { DriverDescriptors } from './driver-descriptors.js';
 import { DriverOrder } from './driver-order.js';
-import type { DriverQueue } from './driver-queue.js';
 import type {
   AddResult,
   BadRing,
+  DriverQueue,
   DriverQueueOptions,
   Segment,
   UsedBuffer,

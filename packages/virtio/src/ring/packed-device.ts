@@ -10,10 +10,10 @@ import {
 } from '../params.js';
 import { type AvailBytes, measurePackedAvailBytes, NO_AVAIL_BYTES } from './avail-bytes.js';
 import type { VirtqueueElement } from './device-element.js';
-import type { DeviceQueueOptions } from './device-queue.js';
 import { DeviceQueueBase } from './device-queue-base.js';
 import type { DeviceQueueState } from './device-queue-state.js';
 import type { PartSizes } from './device-rings.js';
+import type { DeviceQueueOptions } from './device-types.js';
 import {
   DESC_FLAGS,
   EVENT_FLAGS,
@@ -69,6 +69,10 @@ export class PackedDeviceQueue extends DeviceQueueBase {
     const element = this.pool.take(0);
     const problem = this.chain.mapPacked(this.lastAvailIdx, this.size, element);
     if (problem !== undefined) return this.failChain(element, problem);
+    // Descriptors that are in flight, made available once more.
+    if (this.inUse + element.ndescs > this.size) {
+      return this.failChain(element, 'Virtqueue size exceeded');
+    }
     this.lastAvailIdx += element.ndescs;
     if (this.lastAvailIdx >= this.size) {
       this.lastAvailIdx -= this.size;
@@ -146,7 +150,10 @@ export class PackedDeviceQueue extends DeviceQueueBase {
     return PART_SIZES;
   }
 
+  // The driver may give another size without a reset, with buffers in flight: no index is beyond it.
   protected override resized(): void {
+    this.lastAvailIdx %= this.size;
+    this.usedIdx %= this.size;
     this.#availWrap = VIRTQ_DESC_F_AVAIL;
     this.#usedWrap = VIRTQ_DESC_F_AVAIL;
     this.#shadowAvailIdx = 0;
@@ -210,7 +217,7 @@ export class PackedDeviceQueue extends DeviceQueueBase {
   protected override rewind(ndescs: number): void {
     this.lastAvailIdx -= ndescs;
     if (this.lastAvailIdx < 0) {
-      this.lastAvailIdx += this.size;
+      this.lastAvailIdx = this.size - 1 - ((-this.lastAvailIdx - 1) % this.size);
       this.#availWrap ^= VIRTQ_DESC_F_AVAIL;
     }
   }
@@ -220,7 +227,7 @@ export class PackedDeviceQueue extends DeviceQueueBase {
     let index = this.usedIdx + offset;
     let wrap = this.#usedWrap;
     if (index >= this.size) {
-      index -= this.size;
+      index = (index - this.size) % this.size;
       wrap ^= VIRTQ_DESC_F_AVAIL;
     }
     const isUsed = wrap === 0 ? 0 : VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
@@ -232,7 +239,7 @@ export class PackedDeviceQueue extends DeviceQueueBase {
     this.inUse -= ndescs;
     this.usedIdx += ndescs;
     if (this.usedIdx >= this.size) {
-      this.usedIdx -= this.size;
+      this.usedIdx = (this.usedIdx - this.size) % this.size;
       this.#usedWrap ^= VIRTQ_DESC_F_AVAIL;
       this.isSignalledUsedValid = false;
     }
