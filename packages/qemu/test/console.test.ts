@@ -261,7 +261,7 @@ describe('input', () => {
 });
 
 describe('emergency write', () => {
-  test('The device MUST allow a write to emerg_wr, even on an unconfigured device [device-5.3.5.1-1]; its lower byte goes out [device-5.3.5.1-2]', () => {
+  test('The device MUST allow a write to emerg_wr, even on an unconfigured device; its lower byte goes out [device-5.3.5.1-1] [device-5.3.5.1-2]', () => {
     const memory = createGuestMemory({ regions: [{ base: 0, size: 2 ** 20 }] });
     const log = new ConsoleLog();
     const device = new VirtioConsole({

@@ -24,6 +24,8 @@ import type { GuestPages } from '../guest-pages.js';
 
 /** The used ring starts at a multiple of this. [linux v6.1 arch/powerpc/include/asm/cache.h L1_CACHE_BYTES] */
 const RING_ALIGN = 128;
+/** The same behind the legacy interface. [linux v6.1 include/uapi/linux/virtio_pci.h VIRTIO_PCI_VRING_ALIGN] */
+const LEGACY_RING_ALIGN = 4096;
 /** The largest queue. [VIRTIO v1.2 §2.7 "Split Virtqueues"] */
 const VIRTQUEUE_SPEC_MAX_SIZE = 32_768;
 /** Reads of a configuration that changes all the time; the kernel has no such limit. */
@@ -113,7 +115,7 @@ export class DriverContext {
 
   /**
    * Makes queue `index` and tells the device of it; queues are made in order. Or why it cannot be.
-   * [linux v6.1 drivers/virtio/virtio_pci_modern.c setup_vq]
+   * [linux v6.1 drivers/virtio/virtio_pci_modern.c setup_vq; virtio_pci_legacy.c setup_vq]
    */
   openQueue<T>(index: number): DriverQueue<T> | string {
     const { transport, memory, pages } = this.options;
@@ -132,7 +134,8 @@ export class DriverContext {
       isPacked,
       size: Math.min(size, VIRTQUEUE_SPEC_MAX_SIZE),
       index,
-      layoutAlign: RING_ALIGN,
+      layoutAlign: transport.isLegacy ? LEGACY_RING_ALIGN : RING_ALIGN,
+      mayReduceSize: !transport.isLegacy,
       hasIndirect: this.has(VIRTIO_RING_F_INDIRECT_DESC),
       hasEventIdx: this.has(VIRTIO_RING_F_EVENT_IDX),
       hasInOrder: this.has(VIRTIO_F_IN_ORDER),

@@ -24,22 +24,23 @@ export class NetCommandQueue {
     queue.disableCallbacks();
   }
 
-  /** False: the device refused, did not answer, or there is no room to ask. */
-  send(kind: number, command: number, data: Uint8Array): boolean {
+  /** False: the device refused, did not answer, or there is no room to ask. Each of `data` is a buffer. */
+  send(kind: number, command: number, data: readonly Uint8Array[]): boolean {
     const { memory, pages } = this.#context.options;
     const header = VIRTIO_NET_CTRL_HDR_SIZE;
-    const length = header + data.length + 1;
+    const length = header + data.reduce((sum, part) => sum + part.length, 0) + 1;
     const gpa = pages.alloc(length);
     if (gpa === undefined) return false;
     const request: Command = { object: { gpa, length } };
     const ack = { gpa: gpa + length - 1, length: 1 };
-    memory.write(gpa, Uint8Array.of(kind, command, ...data));
+    const parts: Segment[] = [];
+    let next = gpa;
+    for (const part of [Uint8Array.of(kind, command), ...data]) {
+      memory.write(next, part);
+      parts.push({ gpa: next, length: part.length });
+      next += part.length;
+    }
     memory.writeU8(ack.gpa, ACK_NOT_WRITTEN);
-    const out = [
-      { gpa, length: header },
-      { gpa: gpa + header, length: data.length },
-    ];
-    const parts = data.length === 0 ? out.slice(0, 1) : out;
     if (this.#queue.add(parts, [ack], request) !== 'ok') {
       pages.free(gpa, length);
       return false;

@@ -8,6 +8,7 @@ import {
   type NetConfig,
   netConfigParts,
   type Segment,
+  VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_VERSION_1,
   VIRTIO_NET_CTRL_ANNOUNCE,
   VIRTIO_NET_CTRL_ANNOUNCE_ACK,
@@ -73,6 +74,9 @@ const SUPPORTED = featureBits(
   VIRTIO_NET_F_SPEED_DUPLEX,
 );
 
+/** The same of a legacy device. [linux v6.1 drivers/net/virtio_net.c features_legacy] */
+const LEGACY_SUPPORTED = featureBits(VIRTIO_F_ANY_LAYOUT);
+
 /** What makes no sense without a control queue. [linux v6.1 drivers/net/virtio_net.c virtnet_validate_features] */
 const NEED_CTRL_VQ: readonly (readonly [number, string])[] = [
   [VIRTIO_NET_F_CTRL_RX, 'VIRTIO_NET_F_CTRL_RX'],
@@ -98,7 +102,8 @@ export type NetProbeResult =
 
 /** Finds the device and brings it up. [linux v6.1 drivers/net/virtio_net.c virtnet_probe] */
 export function probeVirtioNet(options: VirtioNetDriverOptions): NetProbeResult {
-  const opened = openDevice(options, SUPPORTED);
+  const { isLegacy } = options.transport;
+  const opened = openDevice(options, isLegacy ? SUPPORTED | LEGACY_SUPPORTED : SUPPORTED);
   if (!opened.ok) return opened;
   const { context } = opened;
   const hasControl = context.has(VIRTIO_NET_F_CTRL_VQ);
@@ -135,6 +140,8 @@ export class VirtioNetDriver {
   readonly #tx: DriverQueue<Segment>;
   readonly #control: NetCommandQueue | undefined;
   readonly #headerSize: number;
+  // The header and the data may share a buffer.
+  readonly #isAnyLayout: boolean;
   #isLinkUp = true;
 
   /** Use {@link probeVirtioNet}. */
@@ -157,6 +164,7 @@ export class VirtioNetDriver {
     const isMergeable = context.has(VIRTIO_NET_F_MRG_RXBUF);
     const isLong = isMergeable || context.has(VIRTIO_F_VERSION_1);
     this.#headerSize = isLong ? VIRTIO_NET_HDR_SIZE : VIRTIO_NET_LEGACY_HDR_SIZE;
+    this.#isAnyLayout = context.has(VIRTIO_F_ANY_LAYOUT) || context.has(VIRTIO_F_VERSION_1);
     const whole = this.#headerSize + ETH_HLEN + VLAN_HLEN + Math.max(this.mtu, ETH_DATA_LEN);
     this.#receiver = new NetReceiver({
       context,
@@ -219,7 +227,13 @@ export class VirtioNetDriver {
     memory.write(gpa, encodeNetHeader({}).subarray(0, this.#headerSize));
     memory.write(gpa + this.#headerSize, frame);
     const object = { gpa, length };
-    if (this.#tx.add([object], [], object) !== 'ok') {
+    const parts = this.#isAnyLayout
+      ? [object]
+      : [
+          { gpa, length: this.#headerSize },
+          { gpa: gpa + this.#headerSize, length: frame.length },
+        ];
+    if (this.#tx.add(parts, [], object) !== 'ok') {
       this.#free(object);
       return this.#drop();
     }
@@ -241,15 +255,13 @@ export class VirtioNetDriver {
   /** The addresses to be received beside its own. [linux v6.1 drivers/net/virtio_net.c virtnet_set_rx_mode] */
   setAddresses(unicast: readonly Uint8Array[], multicast: readonly Uint8Array[]): boolean {
     if (!this.#context.has(VIRTIO_NET_F_CTRL_RX)) return false;
-    const tables = [unicast, multicast].flatMap((macs) => [
-      ...[0, 8, 16, 24].map((shift) => (macs.length >>> shift) & 0xff),
-      ...macs.flatMap((mac) => [...mac.subarray(0, ETH_ALEN)]),
-    ]);
-    return this.#command(
-      VIRTIO_NET_CTRL_MAC,
-      VIRTIO_NET_CTRL_MAC_TABLE_SET,
-      Uint8Array.from(tables),
+    const tables = [unicast, multicast].map((macs) =>
+      Uint8Array.from([
+        ...[0, 8, 16, 24].map((shift) => (macs.length >>> shift) & 0xff),
+        ...macs.flatMap((mac) => [...mac.subarray(0, ETH_ALEN)]),
+      ]),
     );
+    return this.#command(VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, ...tables);
   }
 
   /** Changes the address. [linux v6.1 drivers/net/virtio_net.c virtnet_set_mac_address] */
@@ -282,7 +294,7 @@ export class VirtioNetDriver {
     return this.#command(VIRTIO_NET_CTRL_RX, mode, Uint8Array.of(isOn ? 1 : 0));
   }
 
-  #command(kind: number, command: number, data: Uint8Array): boolean {
+  #command(kind: number, command: number, ...data: readonly Uint8Array[]): boolean {
     return this.#control?.send(kind, command, data) ?? false;
   }
 
@@ -292,7 +304,7 @@ export class VirtioNetDriver {
     const { status } = readConfig(this.#context).config;
     if ((status & VIRTIO_NET_S_ANNOUNCE) !== 0) {
       this.#options.onAnnounce?.();
-      this.#command(VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, new Uint8Array(0));
+      this.#command(VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK);
     }
     const isUp = (status & VIRTIO_NET_S_LINK_UP) !== 0;
     if (isUp === this.#isLinkUp) return;
