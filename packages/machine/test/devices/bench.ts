@@ -8,7 +8,13 @@ import {
   type SparseMemory,
 } from '@pinhole/memory';
 import type { VirtioDeviceSettings } from '@pinhole/qemu';
-import type { VirtioTransport } from '@pinhole/virtio';
+import {
+  connectPciInterrupts,
+  createPciTransport,
+  createVirtioPci,
+  type VirtioDeviceCore,
+  type VirtioTransport,
+} from '@pinhole/virtio';
 
 /** Both sides' memory. */
 export interface Bench {
@@ -97,20 +103,30 @@ export function createBench(rings: RingOptions = {}): Bench {
   };
 }
 
+/** The registers of a PCI function between a driver and the device, with interrupts. */
+export function connect(device: VirtioDeviceCore): VirtioTransport {
+  const fn = createVirtioPci({ device, mode: 'modern' });
+  const made = createPciTransport(fn, { interrupts: connectPciInterrupts(fn) });
+  if (!made.ok) throw new Error(made.message);
+  return made.transport;
+}
+
 /**
  * A transport whose kicks do not reach the device until `deliver`: a device that takes its time.
- * Made of the device's own methods.
+ * It answers everything else itself.
  */
 export function delayKicks(transport: VirtioTransport): {
   readonly transport: VirtioTransport;
-  readonly kicks: number[];
+  readonly kicks: { readonly index: number; readonly data: number | undefined }[];
   /** Lets the device see the oldest kick. False: there is none. */
   readonly deliver: () => boolean;
 } {
-  const kicks: number[] = [];
+  const kicks: { readonly index: number; readonly data: number | undefined }[] = [];
   const delayed = new Proxy(transport, {
     get(target, name) {
-      if (name === 'notifyQueue') return (index: number) => kicks.push(index);
+      if (name === 'notifyQueue') {
+        return (index: number, data?: number) => kicks.push({ index, data });
+      }
       const value: unknown = Reflect.get(target, name, target);
       return typeof value === 'function' ? value.bind(target) : value;
     },
@@ -119,9 +135,9 @@ export function delayKicks(transport: VirtioTransport): {
     transport: delayed,
     kicks,
     deliver: () => {
-      const index = kicks.shift();
-      if (index === undefined) return false;
-      transport.notifyQueue(index);
+      const kick = kicks.shift();
+      if (kick === undefined) return false;
+      transport.notifyQueue(kick.index, kick.data);
       return true;
     },
   };

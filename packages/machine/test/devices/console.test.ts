@@ -2,7 +2,7 @@
 import { type GuestPort, probeVirtioConsole, type VirtioConsoleDriver } from '@pinhole/guest';
 import { ConsoleLog, VirtioConsole, type VirtioConsoleOptions } from '@pinhole/qemu';
 import { describe, expect, test } from 'vitest';
-import { createBench, RINGS, type RingOptions } from './bench.js';
+import { connect, createBench, RINGS, type RingOptions } from './bench.js';
 
 const text = (value: string): Uint8Array => Uint8Array.from(Buffer.from(value, 'latin1'));
 
@@ -19,7 +19,7 @@ function setup(
   const device = new VirtioConsole({ ports: [], ...bench.device, ...options });
   const input: string[] = [];
   const probed = probeVirtioConsole({
-    ...bench.driver(device.core),
+    ...bench.driver(connect(device.core)),
     onInput: (port: GuestPort) => {
       const bytes = new Uint8Array(port.available);
       port.read(bytes);

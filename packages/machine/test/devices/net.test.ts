@@ -11,7 +11,7 @@ import {
   type VirtioNetOptions,
 } from '@pinhole/qemu';
 import { describe, expect, test } from 'vitest';
-import { createBench, RINGS, type RingOptions } from './bench.js';
+import { connect, createBench, RINGS, type RingOptions } from './bench.js';
 
 interface Station {
   readonly driver: VirtioNetDriver;
@@ -34,7 +34,7 @@ function station(
   const frames: Uint8Array[] = [];
   const links: boolean[] = [];
   const probed = probeVirtioNet({
-    ...bench.driver(net.core),
+    ...bench.driver(connect(net.core)),
     onFrame: (frame) => {
       frames.push(frame);
       if (probed?.ok) reply?.(frame, probed.driver);
