@@ -1,4 +1,4 @@
-import { VIRTIO_ID_BLOCK, VIRTIO_ID_NET } from './features.js';
+import { VIRTIO_ID_BLOCK, VIRTIO_ID_CONSOLE, VIRTIO_ID_NET } from './features.js';
 
 type Names = Readonly<Record<number, string>>;
 
@@ -60,6 +60,7 @@ const NET: Names = {
   17: 'VIRTIO_NET_F_CTRL_VQ',
   18: 'VIRTIO_NET_F_CTRL_RX',
   19: 'VIRTIO_NET_F_CTRL_VLAN',
+  20: 'VIRTIO_NET_F_CTRL_RX_EXTRA',
   21: 'VIRTIO_NET_F_GUEST_ANNOUNCE',
   22: 'VIRTIO_NET_F_MQ',
   23: 'VIRTIO_NET_F_CTRL_MAC_ADDR',
@@ -72,9 +73,17 @@ const NET: Names = {
   63: 'VIRTIO_NET_F_SPEED_DUPLEX',
 };
 
+/** [VIRTIO v1.2 §5.3.3 "Feature bits"] */
+const CONSOLE: Names = {
+  0: 'VIRTIO_CONSOLE_F_SIZE',
+  1: 'VIRTIO_CONSOLE_F_MULTIPORT',
+  2: 'VIRTIO_CONSOLE_F_EMERG_WRITE',
+};
+
 const BY_DEVICE: Readonly<Record<number, Names>> = {
   [VIRTIO_ID_NET]: NET,
   [VIRTIO_ID_BLOCK]: BLOCK,
+  [VIRTIO_ID_CONSOLE]: CONSOLE,
 };
 
 /**
