@@ -67,7 +67,7 @@ const NOTHING_MS = 200;
  * @param shape - a disk behind the pinhole: its bridge has no second window.
  * @param expected - what came out elsewhere: says whether there is an answer to wait for.
  */
-export function runFaultRow(
+function runFaultRow(
   row: FaultRow,
   shape: VirtioShape,
   guest: SideGuest,
