@@ -29,6 +29,7 @@ import {
 } from '@pinhole/virtio';
 import { describe, expect, test } from 'vitest';
 import { type BlockBackend, chooseDmaSpace, createMemoryBackend, VirtioBlk } from '../src/index.js';
+import { direct } from './direct-transport.js';
 
 const RING = 0x1_0000;
 const HEADER = 0x2_0000;
@@ -62,12 +63,17 @@ function bench(
   });
   const { core } = blk;
   // Without INDIRECT and EVENT_IDX: the chain lies in the ring.
-  const negotiated = negotiateFeatures(core, { supported: (1n << 32n) | (1n << 33n) });
+  const negotiated = negotiateFeatures(direct(core), { supported: (1n << 32n) | (1n << 33n) });
   expect(negotiated.ok).toBe(true);
   const avail = RING + 256 * 16;
   const used = RING + 0x2000;
-  core.setupQueue(0, { size: 256, desc: BigInt(RING), avail: BigInt(avail), used: BigInt(used) });
-  setDriverOk(core);
+  direct(core).setupQueue(0, {
+    size: 256,
+    desc: BigInt(RING),
+    avail: BigInt(avail),
+    used: BigInt(used),
+  });
+  setDriverOk(direct(core));
   memory.writeU8(STATUS, UNTOUCHED);
   let next = 0;
   return {
@@ -272,7 +278,7 @@ describe('the configuration space', () => {
   });
 
   test('Devices SHOULD always offer VIRTIO_BLK_F_FLUSH, and MUST offer it if they offer VIRTIO_BLK_F_CONFIG_WCE [device-5.2.5.2-1]', () => {
-    const features = bench().blk.core.readDeviceFeatures();
+    const features = bench().blk.core.modernFeatures;
     expect((features >> 9n) & 1n).toBe(1n);
     expect((features >> 11n) & 1n).toBe(1n);
   });
@@ -300,9 +306,9 @@ describe('the configuration space', () => {
   test('a driver that takes FLUSH alone has a write cache, one that takes neither has none', () => {
     const { blk } = bench();
     expect(blk.isWriteback).toBe(false);
-    negotiateFeatures(blk.core, { supported: (1n << 32n) | (1n << 9n) });
+    negotiateFeatures(direct(blk.core), { supported: (1n << 32n) | (1n << 9n) });
     expect(blk.isWriteback).toBe(true);
-    setDriverOk(blk.core);
+    setDriverOk(direct(blk.core));
     expect(blk.isWriteback).toBe(true);
   });
 });
@@ -349,7 +355,7 @@ describe('a hostile driver breaks its own device, with the message that QEMU has
     header(memory, VIRTIO_BLK_T_IN, 0);
     submit(chain);
     expect(blk.core.errors).toEqual([message]);
-    expect(blk.core.readStatus() & VIRTIO_CONFIG_S_NEEDS_RESET).toBe(VIRTIO_CONFIG_S_NEEDS_RESET);
+    expect(blk.core.status & VIRTIO_CONFIG_S_NEEDS_RESET).toBe(VIRTIO_CONFIG_S_NEEDS_RESET);
     expect(used().idx).toBe(0);
     submit(request(512, true));
     expect(used().idx).toBe(0);
@@ -404,7 +410,7 @@ describe('what real QEMU does when a buffer is not mapped', () => {
       [2 ** 29, 1, true],
     ]);
     expect(blk.core.errors).toEqual(['virtio: bogus descriptor or out of resources']);
-    expect(blk.core.readStatus()).toBe(0x4f);
+    expect(blk.core.status).toBe(0x4f);
     expect(used().idx).toBe(0);
   });
 });
@@ -437,19 +443,19 @@ describe('the address space', () => {
       busSpace: offset(memory),
       iommuPlatform: true,
     });
-    const result = negotiateFeatures(blk.core, { supported: 1n << 32n });
+    const result = negotiateFeatures(direct(blk.core), { supported: 1n << 32n });
     expect(result).toMatchObject({
       ok: false,
       message: expect.stringContaining('device refuses features'),
     });
-    expect(blk.core.readStatus() & VIRTIO_CONFIG_S_FEATURES_OK).toBe(0);
+    expect(blk.core.status & VIRTIO_CONFIG_S_FEATURES_OK).toBe(0);
   });
 
   test('it offers what QEMU 7.2 offers [device-6.2-2]', () => {
     const { blk } = bench();
-    expect(blk.core.readDeviceFeatures()).toBe(0x101_3000_6e54n);
+    expect(blk.core.modernFeatures).toBe(0x101_3000_6e54n);
     expect(
-      bench({ space: (memory) => createSystemMemorySpace(memory) }).blk.core.readDeviceFeatures(),
+      bench({ space: (memory) => createSystemMemorySpace(memory) }).blk.core.modernFeatures,
     ).toBe(0x103_3000_6e54n);
   });
 });

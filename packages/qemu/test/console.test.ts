@@ -17,6 +17,7 @@ import {
   VirtioConsole,
   type VirtioConsoleOptions,
 } from '../src/index.js';
+import { direct } from './direct-transport.js';
 import { createRawDriver, type RawDriver } from './raw-driver.js';
 
 const CONTROL_RX = 2;
@@ -47,9 +48,9 @@ function setup(
     iommuPlatform: false,
     ...options,
   });
-  negotiateFeatures(device.core, { supported: featureBits(32, ...features) });
+  negotiateFeatures(direct(device.core), { supported: featureBits(32, ...features) });
   const driver = createRawDriver(memory, device.core);
-  setDriverOk(device.core);
+  setDriverOk(direct(device.core));
   // Buffers that wait for messages, oldest first.
   const reads: (() => Uint8Array)[] = [];
   return {
@@ -196,7 +197,7 @@ describe('what the guest writes', () => {
       driver.send(5, [4], [], bytes('abcd'));
       driver.send(5, [4], [], bytes('efgh'));
       if (end === 'close') device.ports[0]?.setOpen(false);
-      else if (end === 'reset') device.core.writeStatus(0);
+      else if (end === 'reset') direct(device.core).writeStatus(0);
       else device.core.resetQueue(5);
       backend.room = 100;
       device.ports[0]?.resume();
@@ -255,7 +256,7 @@ describe('input', () => {
     control(0, PORT_OPEN, 1);
     control(0, PORT_OPEN, 1);
     driver.send(0, [], [8]);
-    device.core.writeStatus(0);
+    direct(device.core).writeStatus(0);
     expect(log).toEqual(['open', 'room', 'closed']);
   });
 });
@@ -289,7 +290,7 @@ test("features, configuration and queues are QEMU's", () => {
   const config = new Uint8Array(12);
   device.core.readConfig(0, config);
   expect(decodeConsoleConfig(config)).toEqual({ cols: 0, rows: 0, maxNrPorts: 31, emergWr: 0 });
-  const sizes = Array.from({ length: 65 }, (_, i) => device.core.queueMaxSize(i));
+  const sizes = Array.from({ length: 65 }, (_, i) => device.core.queueSize(i));
   expect(sizes).toEqual([128, 128, 32, 32, ...Array(60).fill(128), 0]);
   expect(() => setup({ maxPorts: 512 })).toThrow(/max_ports/);
 });

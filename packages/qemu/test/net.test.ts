@@ -18,6 +18,7 @@ import {
 } from '@pinhole/virtio';
 import { describe, expect, test } from 'vitest';
 import { VirtioNet, type VirtioNetOptions } from '../src/index.js';
+import { direct } from './direct-transport.js';
 import { createRawDriver, type RawDriver } from './raw-driver.js';
 
 const RX = 0;
@@ -64,9 +65,9 @@ function setup(
   net.core.onInterrupt((cause) => {
     if (cause === 'config') configs.count += 1;
   });
-  negotiateFeatures(net.core, { supported: featureBits(32, ...features) });
+  negotiateFeatures(direct(net.core), { supported: featureBits(32, ...features) });
   const driver = createRawDriver(memory, net.core);
-  setDriverOk(net.core);
+  setDriverOk(direct(net.core));
   return {
     net,
     driver,
@@ -250,7 +251,7 @@ describe('the filter', () => {
     const made = ready();
     made.control(VIRTIO_NET_CTRL_MAC, 0, table([OTHER], [GROUP]));
     made.control(VIRTIO_NET_CTRL_MAC, 1, OTHER);
-    made.net.core.writeStatus(0);
+    direct(made.net.core).writeStatus(0);
     const config = new Uint8Array(6);
     made.net.core.readConfig(0, config);
     expect([...config]).toEqual(OWN);
@@ -359,7 +360,7 @@ describe('a hostile driver breaks its device', () => {
     const { net, driver } = setup();
     driver.send(queue, out, inn);
     expect(net.core.errors).toEqual([message]);
-    expect(net.core.readStatus() & VIRTIO_CONFIG_S_NEEDS_RESET).not.toBe(0);
+    expect(net.core.status & VIRTIO_CONFIG_S_NEEDS_RESET).not.toBe(0);
     expect(driver.used(queue)).toEqual([]);
   });
 
@@ -384,8 +385,8 @@ describe('what is offered', () => {
     const { net } = setup();
     // 2 GUEST_OFFLOADS, 5 MAC, 15 to 21, 23; 28, 29; 32; 40.
     expect(net.core.modernFeatures).toBe(0x101_30bf_8024n);
-    expect(net.core.queueMaxSize(2)).toBe(64);
-    expect(net.core.queueMaxSize(3)).toBe(0);
+    expect(net.core.queueSize(2)).toBe(64);
+    expect(net.core.queueSize(3)).toBe(0);
   });
 
   test('MTU, speed and duplex as the user says; features that are switched off', () => {

@@ -5,8 +5,9 @@ import {
   createDriverQueue,
   type DriverQueue,
   type Segment,
-  type VirtioTransport,
+  type VirtioDeviceCore,
 } from '@pinhole/virtio';
+import { direct } from './direct-transport.js';
 
 export interface RawDriver {
   /** Offers these pieces on a queue and kicks. */
@@ -33,7 +34,8 @@ export interface RawDriver {
 }
 
 /** All queues of the device, set up. */
-export function createRawDriver(memory: GuestMemory, transport: VirtioTransport): RawDriver {
+export function createRawDriver(memory: GuestMemory, device: VirtioDeviceCore): RawDriver {
+  const transport = direct(device);
   let next = 0x8_0000;
   const allocate = (length: number): number => {
     const gpa = Math.ceil(next / 4096) * 4096;

@@ -7,11 +7,15 @@ import {
   type SparseMemory,
 } from '@pinhole/memory';
 import {
+  connectPciInterrupts,
+  createPciTransport,
+  createVirtioPci,
   type DeviceHooks,
   type DeviceQueue,
   featureBits,
   VIRTIO_F_VERSION_1,
   VirtioDeviceCore,
+  type VirtioTransport,
   type VirtqueueElement,
 } from '@pinhole/virtio';
 import { GuestPages, type VirtioDriverOptions } from '../../src/index.js';
@@ -149,11 +153,19 @@ export function createFakeDevice(options: FakeDeviceOptions): FakeDevice {
     core,
     received,
     kept,
-    options: { transport: core, memory, pages, chooseDma: () => dma },
+    options: { transport: connect(core), memory, pages, chooseDma: () => dma },
     give: (index, bytes, length = bytes.length) => giveBack(index, bytes, length, true),
     hold: (index, bytes, length = bytes.length) => giveBack(index, bytes, length, false),
     live: () => live,
   };
+}
+
+/** Behind a PCI function, with interrupts. */
+function connect(device: VirtioDeviceCore): VirtioTransport {
+  const fn = createVirtioPci({ device, mode: 'modern' });
+  const made = createPciTransport(fn, { interrupts: connectPciInterrupts(fn) });
+  if (!made.ok) throw new Error(made.message);
+  return made.transport;
 }
 
 function describe(memory: SparseMemory, queue: number, element: VirtqueueElement): Received {
