@@ -140,7 +140,9 @@ test('the cable is pulled and plugged: the driver hears of it, frames pass again
 });
 
 describe('a capture of a run', () => {
-  const hasTcpdump = spawnSync('tcpdump', ['--version']).error === undefined;
+  // Not a part of the toolchain: where there is none, the bytes are checked against the format alone.
+  const oracle = 'tcpdump';
+  const hasTcpdump = spawnSync(oracle, ['--version']).error === undefined;
 
   test.skipIf(!hasTcpdump)('is what tcpdump reads: addresses, types, lengths and times', () => {
     const file: Uint8Array[] = [];
@@ -154,7 +156,7 @@ describe('a capture of a run', () => {
     const b = station(between.createPort(), 2, {});
     a.driver.send(frame(b.driver.mac, a.driver.mac, 60));
     b.driver.send(frame(a.driver.mac, b.driver.mac, 1514));
-    const { stdout, status } = spawnSync('tcpdump', ['-enttr', '-'], {
+    const { stdout, status } = spawnSync(oracle, ['-enttr', '-'], {
       input: Buffer.concat(file),
       encoding: 'utf8',
     });

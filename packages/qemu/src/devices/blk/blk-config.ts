@@ -84,7 +84,7 @@ interface Geometry {
  * From the partition table, if it was made on a disk of at most 16 heads; else from the size.
  * [qemu v7.2 hw/block/hd-geometry.c hd_geometry_guess]
  */
-export function guessGeometry(backend: BlockBackend): Geometry {
+function guessGeometry(backend: BlockBackend): Geometry {
   const sectors = backend.size / SECTOR_SIZE;
   const guess = guessFromPartitions(backend, sectors);
   if (guess !== undefined && guess.heads <= 16) return guess;
