@@ -42,6 +42,14 @@ export interface DmaSpace {
   translate(hi: number, lo: number, length: number, access: DmaAccess, out: Translation): DmaStatus;
   /** Whether any window or memory answers at all from here, whatever its entries hold. */
   covers(hi: number, lo: number, length: number): boolean;
+  /**
+   * For who translates the same page again and again, such as that of a ring: a number that is
+   * another one as soon as any translation that succeeded might end differently. Absent, or
+   * undefined for now, where each must be asked for: it has an effect that somebody sees.
+   */
+  readonly generation?: number | undefined;
+  /** A translation was remembered and not asked for: for the statistics. There if `generation` is. */
+  countRemembered?(): void;
 }
 
 /** The direction of a mapping, numbered as Linux numbers it. [linux v6.1 include/linux/dma-direction.h] */

@@ -81,6 +81,7 @@ export class SpaprPhb implements DmaSpace {
   readonly #memoryEnd: number;
   readonly #tracer: Tracer;
   readonly #isTraced: boolean;
+  #remembered = 0;
   readonly #lookup: TceLookup = { hi: 0, lo: 0, perm: 0 };
   readonly #relative = { hi: 0, lo: 0 };
 
@@ -134,7 +135,21 @@ export class SpaprPhb implements DmaSpace {
 
   /** How many translations the devices below asked for. */
   get translations(): number {
-    return this.tables.reduce((count, table) => count + table.translations, 0);
+    return this.tables.reduce((count, table) => count + table.translations, this.#remembered);
+  }
+
+  /** A trace wants to see each translation. */
+  get generation(): number | undefined {
+    if (this.#isTraced) return undefined;
+    // Two at most.
+    const { tables } = this;
+    return (
+      (tables[0] as TceTable).changes + (tables.length > 1 ? (tables[1] as TceTable).changes : 0)
+    );
+  }
+
+  countRemembered(): void {
+    this.#remembered += 1;
   }
 
   /** Closes all windows and opens the default one, empty. [qemu v7.2 hw/ppc/spapr_pci.c spapr_phb_dma_reset] */

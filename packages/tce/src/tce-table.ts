@@ -85,6 +85,7 @@ export class TceTable {
       options.nbTable > 0 && options.nbTable < TWO_32,
       `TceTable: 1 to 2^32-1 entries, found ${options.nbTable}`,
     );
+    this.changes += 1;
     this.pageShift = options.pageShift;
     this.busOffset = options.busOffset;
     this.#busHi = hi32(options.busOffset);

@@ -361,3 +361,38 @@ describe('numbers', () => {
     expect(iommu.phbOf(new TceTable(0x8000_0000))).toBeUndefined();
   });
 });
+
+describe('the generation of the translations', () => {
+  test('is another one after each change that can end a translation differently', () => {
+    const phb = new SpaprPhb({ memory, dmaWindowSize: 64 * 4096 });
+    const [first, second] = phb.tables as [TceTable, TceTable];
+    const changes: (() => unknown)[] = [
+      () => first.put(0, 0x4003n),
+      () => first.storeHalves(0, 0, 0x5003),
+      () => first.fill(0, 4, 3n),
+      () => first.clear(),
+      () => second.enable({ pageShift: 12, busOffset: 0n, nbTable: 4 }),
+      () => second.disable(),
+      () => phb.reset(),
+    ];
+    for (const change of changes) {
+      const before = phb.generation;
+      change();
+      expect(phb.generation).not.toBe(before);
+    }
+    const { generation } = phb;
+    phb.translate(0, 0, 1, READ, { gpa: 0, length: 0 });
+    phb.covers(0, 0, 1);
+    expect(phb.generation).toBe(generation);
+  });
+
+  test('is not there while a trace wants to see each translation', () => {
+    expect(setUp().phb.generation).toBeUndefined();
+  });
+
+  test('what was remembered counts as a translation', () => {
+    const phb = new SpaprPhb({ memory });
+    phb.countRemembered();
+    expect(phb.translations).toBe(1);
+  });
+});

@@ -44,9 +44,14 @@ export class RegionCache {
   #origin = 0;
   #low = 0;
   #high = 0;
+  // Where a translation may be remembered: for reads and for writes the offsets [from, end) of this
+  // window that one mapping covers, what to add for the place in `near`, and the space's generation.
+  readonly #memo = new Int32Array(4 * 3);
   #hi = 0;
   #lo = 0;
   #gpa = 0;
+  // Where the last access went that is not in `near`; -1: nowhere, or not in one piece.
+  #found = -1;
   #length = 0;
   #isDirect = false;
   #isOpen = false;
@@ -69,6 +74,7 @@ export class RegionCache {
     this.#length = length;
     this.#isOpen = true;
     this.view = undefined;
+    this.#forget();
     const isCovered = this.#space.covers(hi, lo, length);
     this.#isDirect = isCovered && this.#space.isIdentity;
     if (this.#isDirect) {
@@ -85,6 +91,7 @@ export class RegionCache {
     this.#isOpen = false;
     this.#isDirect = false;
     this.view = undefined;
+    this.#forget();
   }
 
   /**
@@ -93,10 +100,10 @@ export class RegionCache {
    */
   readU16(offset: number): number {
     if (this.view !== undefined) return this.view.getUint16(this.base + offset, this.isLittle);
-    const gpa = this.#find(offset, 2, DmaAccess.READ);
-    if (gpa < 0) return 0;
-    const at = this.#place(gpa, 2);
+    const at = this.#seek(offset, 2, DmaAccess.READ);
     if (at >= 0) return this.#near.getUint16(at, this.isLittle);
+    const gpa = this.#found;
+    if (gpa < 0) return 0;
     return this.isLittle ? this.#memory.readU16Le(gpa) : this.#memory.readU16Be(gpa);
   }
 
@@ -106,10 +113,10 @@ export class RegionCache {
       this.view.setUint16(this.base + offset, value, this.isLittle);
       return;
     }
-    const gpa = this.#find(offset, 2, DmaAccess.WRITE);
-    if (gpa < 0) return;
-    const at = this.#place(gpa, 2);
+    const at = this.#seek(offset, 2, DmaAccess.WRITE);
+    const gpa = this.#found;
     if (at >= 0) this.#near.setUint16(at, value, this.isLittle);
+    else if (gpa < 0) return;
     else if (this.isLittle) this.#memory.writeU16Le(gpa, value);
     else this.#memory.writeU16Be(gpa, value);
   }
@@ -176,30 +183,26 @@ export class RegionCache {
 
   // Reads at most 16 bytes, and says where in `near` they are.
   #read(offset: number, length: number): number {
-    const gpa = this.#find(offset, length, DmaAccess.READ);
-    const at = gpa < 0 ? -1 : this.#place(gpa, length);
-    return at < 0 ? this.#readPieces(gpa, offset, length) : at;
+    const at = this.#seek(offset, length, DmaAccess.READ);
+    return at < 0 ? this.#readPieces(offset, length) : at;
   }
 
   // What is not in one piece: the scratch bytes stand for it.
-  #readPieces(gpa: number, offset: number, length: number): number {
+  #readPieces(offset: number, length: number): number {
     this.#near = this.#scratch;
     this.#high = 0;
-    if (gpa >= 0) this.#memory.read(gpa, this.#bytes.subarray(0, length));
+    this.#forget();
+    if (this.#found >= 0) this.#memory.read(this.#found, this.#bytes.subarray(0, length));
     else this.#transferRest(offset, length, DmaAccess.READ);
     return 0;
   }
 
   // Writes the first 2, 4 or 8 scratch bytes.
   #write(offset: number, length: number): void {
-    const gpa = this.#find(offset, length, DmaAccess.WRITE);
-    if (gpa < 0) {
-      this.#transferRest(offset, length, DmaAccess.WRITE);
-      return;
-    }
-    const at = this.#place(gpa, length);
-    if (at < 0) this.#memory.write(gpa, this.#bytes.subarray(0, length));
-    else this.#writeNear(at, length);
+    const at = this.#seek(offset, length, DmaAccess.WRITE);
+    if (at >= 0) this.#writeNear(at, length);
+    else if (this.#found < 0) this.#transferRest(offset, length, DmaAccess.WRITE);
+    else this.#memory.write(this.#found, this.#bytes.subarray(0, length));
   }
 
   #writeNear(at: number, length: number): void {
@@ -208,9 +211,39 @@ export class RegionCache {
     if (length === 8) this.#near.setUint32(at + 4, this.#scratch.getUint32(4));
   }
 
-  // Where an access goes; -1 if not all of it lies in one mapping, or in none.
-  #find(offset: number, length: number, access: DmaAccess): number {
-    return this.#isDirect ? this.#gpa + offset : this.#locate(offset, length, access);
+  // Where in `near` an access goes; -1 if it is not there: `found` says more.
+  #seek(offset: number, length: number, access: DmaAccess): number {
+    const memo = this.#memo;
+    const slot = 4 * access;
+    if (offset >= memo[slot]! && offset + length <= memo[slot + 1]!) {
+      const space = this.#space;
+      if ((space.generation! | 0) === memo[slot + 3]) {
+        space.countRemembered!();
+        return offset + memo[slot + 2]!;
+      }
+    }
+    const gpa = this.#isDirect ? this.#gpa + offset : this.#locate(offset, length, access);
+    this.#found = gpa;
+    if (gpa < 0) return -1;
+    const at = this.#place(gpa, length);
+    if (at >= 0 && !this.#isDirect) this.#remember(offset, at, slot);
+    return at;
+  }
+
+  // What was translated just now, as far as the mapping and `near` reach.
+  #remember(offset: number, at: number, slot: number): void {
+    const { generation } = this.#space;
+    if (generation === undefined) return;
+    const memo = this.#memo;
+    memo[slot] = offset;
+    memo[slot + 1] = offset + Math.min(this.#at.length, this.#high - at);
+    memo[slot + 2] = at - offset;
+    memo[slot + 3] = generation;
+  }
+
+  #forget(): void {
+    this.#memo[4 * DmaAccess.READ + 1] = 0;
+    this.#memo[4 * DmaAccess.WRITE + 1] = 0;
   }
 
   // Where in `near` the bytes at `gpa` are; -1 if memory does not show them in one piece.
@@ -224,6 +257,7 @@ export class RegionCache {
     window.from = gpa;
     window.to = gpa + length;
     if (this.#memory.window?.(gpa, length, window) !== true) return -1;
+    this.#forget();
     this.#near = window.view;
     this.#origin = gpa - window.offset;
     this.#low = window.from - this.#origin;
@@ -245,7 +279,9 @@ export class RegionCache {
       hi = (hi + 1) >>> 0;
     }
     const at = this.#at;
-    if (this.#space.translate(hi, lo, length, access, at) !== DmaStatus.OK) {
+    // What may be remembered is asked for as far as it goes.
+    const wanted = this.#space.generation === undefined ? length : this.#length - offset;
+    if (this.#space.translate(hi, lo, wanted, access, at) !== DmaStatus.OK) {
       at.length = 0;
       return -1;
     }
