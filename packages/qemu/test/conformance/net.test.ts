@@ -14,6 +14,7 @@ import {
 } from '@pinhole/virtio';
 import { expect, test } from 'vitest';
 import { VirtioNet, type VirtioNetOptions } from '../../src/index.js';
+import { direct } from '../direct-transport.js';
 import { createRawDriver, type RawDriver } from '../raw-driver.js';
 
 const RX = 0;
@@ -41,9 +42,9 @@ function bench(
     iommuPlatform: false,
     ...options,
   });
-  negotiateFeatures(net.core, { supported: featureBits(32, ...features) });
+  negotiateFeatures(direct(net.core), { supported: featureBits(32, ...features) });
   const driver = createRawDriver(memory, net.core);
-  setDriverOk(net.core);
+  setDriverOk(direct(net.core));
   return { net, driver, sent, incoming: (frame) => incoming(frame) };
 }
 

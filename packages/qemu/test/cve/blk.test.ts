@@ -14,6 +14,7 @@ import {
 } from '@pinhole/virtio';
 import { describe, expect, test } from 'vitest';
 import { createMemoryBackend, VirtioBlk } from '../../src/index.js';
+import { direct } from '../direct-transport.js';
 import { createRawDriver, type RawDriver } from '../raw-driver.js';
 
 const SECTORS = 8;
@@ -27,10 +28,10 @@ function bench(): { driver: RawDriver; blk: VirtioBlk; disk: Uint8Array } {
     systemMemory: createSystemMemorySpace(memory),
     iommuPlatform: false,
   });
-  const result = negotiateFeatures(blk.core, { supported: 1n << 32n });
+  const result = negotiateFeatures(direct(blk.core), { supported: 1n << 32n });
   if (!result.ok) throw new Error(result.message);
   const driver = createRawDriver(memory, blk.core);
-  setDriverOk(blk.core);
+  setDriverOk(direct(blk.core));
   return { driver, blk, disk };
 }
 

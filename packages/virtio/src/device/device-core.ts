@@ -14,7 +14,7 @@ import {
   VIRTIO_CONFIG_S_NEEDS_RESET,
 } from '../status.js';
 import { ISR_CONFIG, ISR_QUEUE } from '../transport/pci-common-config.js';
-import type { InterruptHandler, QueueSetup, VirtioTransport } from '../transport/transport.js';
+import type { InterruptHandler, QueueSetup } from '../transport/transport.js';
 import type { DeviceHooks, PlugOptions, VirtioDeviceOptions } from './device-options.js';
 import { DeviceQueues } from './device-queues.js';
 import { checkState, type SavedDevice } from './device-state.js';
@@ -25,7 +25,7 @@ import { checkState, type SavedDevice } from './device-state.js';
  *
  * Deviates from the specification as QEMU does: a kick before DRIVER_OK is served.
  */
-export class VirtioDeviceCore implements VirtioTransport {
+export class VirtioDeviceCore {
   readonly deviceId: number;
   readonly id: string;
   readonly tracer: Tracer;
@@ -393,43 +393,5 @@ export class VirtioDeviceCore implements VirtioTransport {
 
   #selectQueues(): void {
     this.#queues.select(hasFeature(this.#accepted, VIRTIO_F_RING_PACKED), this.isBigEndian);
-  }
-
-  // To be removed: the device as its own transport.
-
-  readonly isLegacy = false;
-
-  readDeviceFeatures(): bigint {
-    return this.#offered;
-  }
-
-  writeDriverFeatures(bits: bigint): void {
-    this.setFeatures(bits);
-  }
-
-  readStatus(): number {
-    return this.#status;
-  }
-
-  writeStatus(value: number): void {
-    this.setStatus(value);
-    if (this.#status === 0) this.reset();
-  }
-
-  queueMaxSize(index: number): number {
-    return this.queueSize(index);
-  }
-
-  setupQueue(index: number, setup: QueueSetup): void {
-    this.setQueueSize(index, setup.size);
-    this.setQueueRings(index, setup);
-  }
-
-  configGeneration(): number {
-    return this.#generation;
-  }
-
-  pollInterrupt(): boolean {
-    return false;
   }
 }

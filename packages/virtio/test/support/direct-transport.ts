@@ -4,39 +4,39 @@ import { type QueueSetup, VirtioDeviceCore, type VirtioTransport } from '../../s
  * A device that is its own transport: for tests of rings and devices that are not about registers.
  */
 export class DirectDevice extends VirtioDeviceCore implements VirtioTransport {
-  override readonly isLegacy = false;
+  readonly isLegacy = false;
 
-  override readDeviceFeatures(): bigint {
+  readDeviceFeatures(): bigint {
     return this.offeredFeatures;
   }
 
-  override writeDriverFeatures(bits: bigint): void {
+  writeDriverFeatures(bits: bigint): void {
     this.setFeatures(bits);
   }
 
-  override readStatus(): number {
+  readStatus(): number {
     return this.status;
   }
 
-  override writeStatus(value: number): void {
+  writeStatus(value: number): void {
     this.setStatus(value);
     if (this.status === 0) this.reset();
   }
 
-  override queueMaxSize(index: number): number {
+  queueMaxSize(index: number): number {
     return this.queueSize(index);
   }
 
-  override setupQueue(index: number, setup: QueueSetup): void {
+  setupQueue(index: number, setup: QueueSetup): void {
     this.setQueueSize(index, setup.size);
     this.setQueueRings(index, setup);
   }
 
-  override configGeneration(): number {
+  configGeneration(): number {
     return this.generation;
   }
 
-  override pollInterrupt(): boolean {
+  pollInterrupt(): boolean {
     return false;
   }
 }
