@@ -3,12 +3,17 @@ import {
   createPciLegacyTransport,
   createVirtioPci,
   encodeBlkConfig,
+  encodeConsoleConfig,
   encodeNetConfig,
   featureBits,
   hasFeature,
+  VIRTIO_CONSOLE_CONTROL_RX,
+  VIRTIO_CONSOLE_CONTROL_TX,
+  VIRTIO_CONSOLE_F_MULTIPORT,
   VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_VERSION_1,
   VIRTIO_ID_BLOCK,
+  VIRTIO_ID_CONSOLE,
   VIRTIO_ID_NET,
   VIRTIO_NET_F_CTRL_MAC_ADDR,
   VIRTIO_NET_F_CTRL_RX,
@@ -16,7 +21,7 @@ import {
   VIRTIO_NET_F_CTRL_VQ,
 } from '@pinhole/virtio';
 import { expect, test } from 'vitest';
-import { probeVirtioBlk, probeVirtioNet } from '../../src/index.js';
+import { probeVirtioBlk, probeVirtioConsole, probeVirtioNet } from '../../src/index.js';
 import {
   createFakeDevice,
   type FakeDevice,
@@ -138,4 +143,24 @@ test('the header of a frame has a descriptor of its own, unless the device takes
     driver.send(new Uint8Array(60));
     expect(shapes()).toEqual([shape]);
   }
+});
+
+test('each control message, sent or to be received, is one descriptor [driver-5.3.6.4-1]', () => {
+  const device = legacy({
+    deviceId: VIRTIO_ID_CONSOLE,
+    features: [VIRTIO_CONSOLE_F_MULTIPORT],
+    config: encodeConsoleConfig({ maxNrPorts: 1 }, 8),
+    queues: [4, 4, 4, 4],
+    answer: ({ inBytes }) => (inBytes === 0 ? {} : undefined),
+  });
+  const probed = probeVirtioConsole(device.options);
+  if (!probed.ok) throw new Error(probed.message);
+  expect(hasFeature(probed.driver.features, VIRTIO_F_VERSION_1)).toBe(false);
+  const shapes = (wanted: number): unknown =>
+    device.received
+      .filter(({ queue }) => queue === wanted)
+      .map(({ outSegments, inSegments }) => [...outSegments, '|', ...inSegments]);
+  // Four buffers, and DEVICE_READY.
+  expect(shapes(VIRTIO_CONSOLE_CONTROL_RX)).toEqual(Array(4).fill(['|', 4096]));
+  expect(shapes(VIRTIO_CONSOLE_CONTROL_TX)).toEqual([[8, '|']]);
 });
