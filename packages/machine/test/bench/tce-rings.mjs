@@ -1,6 +1,6 @@
 // The device's half of both rings behind a real window of TCEs: each access to the ring and each
-// buffer is looked up, as QEMU does it. Build first.
-//   node test/bench/tce-rings.mjs [--json ../../docs/performance.json]
+// buffer is translated, as in QEMU. Build first.
+//   node packages/machine/test/bench/tce-rings.mjs [--json docs/performance.json]
 import { createSystemMemorySpace } from '@pinhole/memory';
 import { SpaprPhb } from '@pinhole/tce';
 
@@ -49,7 +49,7 @@ report({
   key: 'translated',
   title: 'Virtqueues behind a window of TCEs',
   about:
-    'The same chains; every access to the ring and every buffer is looked up in the table of a PCI host bridge, in the order and number in which QEMU does it.',
+    'The same chains behind a PCI host bridge. "Lookups": accesses to the ring and buffers of a chain that are translated, as many as in QEMU; what a page of the ring translates to is remembered until the table changes.',
   columns: ['what', 'ns', 'lookups'],
   rows: measure(cases).map(({ name, ns }) => [
     name,

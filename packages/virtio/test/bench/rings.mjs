@@ -1,5 +1,5 @@
 // Both halves of both rings beside the virtqueue of `v86`, in the same run. Build first.
-//   node test/bench/rings.mjs [--json ../../docs/performance.json]
+//   node packages/virtio/test/bench/rings.mjs [--json docs/performance.json]
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { createGuestMemory, createSystemMemorySpace } from '@pinhole/memory';

@@ -21,5 +21,16 @@ export function report({ key, ...section }) {
   const all = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {};
   const machine = { cpu: cpus()[0]?.model ?? 'unknown', cores: availableParallelism() };
   all[key] = { ...section, machine, node: process.version };
-  writeFileSync(file, `${JSON.stringify(all, null, 2)}\n`);
+  writeFileSync(file, `${asFormatted(all)}\n`);
+}
+
+/** As the formatter has it: a list of words that fits stays on its line. */
+function asFormatted(value) {
+  return JSON.stringify(value, null, 2).replace(
+    /^( *)(.*)\[\n([^[\]{}]*)\n *\]/gm,
+    (all, indent, key, items) => {
+      const line = `${indent}${key}[${items.trim().replace(/\n */g, ' ')}]`;
+      return line.length < 100 ? line : all;
+    },
+  );
 }
