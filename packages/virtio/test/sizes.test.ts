@@ -56,7 +56,7 @@ describe.each([{ isPacked: false }, { isPacked: true }])(
       pair.device.setNotification(false);
       for (let i = 0; i < 3; i += 1) pair.device.pop();
       pair.driver.disableCallbacks();
-      pair.device.reset();
+      pair.core.resetQueue(0);
     }
 
     test('starts anew in the same memory, once all buffers are taken back', () => {

@@ -87,6 +87,14 @@ export abstract class DeviceQueueBase implements DeviceQueue {
 
   /** Back to the start. What was popped before must not be returned after. [qemu v7.2 hw/virtio/virtio.c __virtio_queue_reset] */
   reset(): void {
+    this.hasEventIdx = false;
+    this.hasNotifyOnEmpty = false;
+    this.order = undefined;
+    this.#restart();
+  }
+
+  // All but the features.
+  #restart(): void {
     this.#setup = undefined;
     this.#openRings();
     this.size = this.maxSize;
@@ -176,7 +184,7 @@ export abstract class DeviceQueueBase implements DeviceQueue {
   restore(state: DeviceQueueState): void {
     const { layout, order } = this;
     checkQueueState(state, { layout, maxSize: this.#largestSize, hasInOrder: order !== undefined });
-    this.reset();
+    this.#restart();
     this.size = state.size;
     const { rings } = state;
     if (rings !== undefined) {

@@ -62,7 +62,7 @@ export interface DeviceQueue {
   setFeatures(features: bigint): void;
   /** The driver gives size and addresses. */
   configure(setup: QueueSetup): void;
-  /** Back to the start. What was popped before must not be returned after. */
+  /** Back to the start, without features. What was popped before must not be returned after. */
   reset(): void;
   /** Asks the driver for kicks, or to spare them: an advice. */
   setNotification(isOn: boolean): void;
