@@ -1,14 +1,17 @@
 // Random reads of 4 KiB, from the guest's driver through DMA operations, ring, PCI registers and
 // device to a disk in memory and back, every way to memory: requests a second. Build first.
-// Run: node test/bench/requests.mjs [--json FILE] [--profile]
+//   node packages/live/test/bench/requests.mjs [--json docs/performance.json]
 //
 // Medians of many short windows, the ways in turn, so that a noisy machine is noisy for all.
 
-import { writeFileSync } from 'node:fs';
 import { Session } from 'node:inspector/promises';
 import { createRng } from '@pinhole/base';
 import { isBlkSuccess, probeVirtioBlk } from '@pinhole/guest';
 import { createModelVirtioSide, SideGuest, shapeName, VIRTIO_SHAPES } from '@pinhole/live';
+
+const { report } = await import(
+  new URL('../../../virtio/test/bench/support/report.mjs', import.meta.url).href
+);
 
 const WINDOW_MS = 60;
 const WINDOWS = 25;
@@ -22,7 +25,6 @@ const WAYS = [
 ];
 const DEPTHS = [1, 32];
 
-const jsonAt = process.argv.indexOf('--json');
 const shapes = VIRTIO_SHAPES.filter((shape) => WAYS.some(([, name]) => name === shapeName(shape)));
 const guest = new SideGuest(createModelVirtioSide(shapes), 1);
 const buffers = Array.from({ length: 32 }, () => guest.pages.allocUser(4096));
@@ -68,18 +70,21 @@ for (let n = -3; n < WINDOWS; n += 1) {
   }
 }
 
-const results = runs.map(({ name, rates }) => ({
-  way: name,
-  oneAtATime: Math.round(median(rates[0])),
-  thirtyTwo: Math.round(median(rates[1])),
-}));
-const base = results[0];
-for (const result of results) {
-  result.ratio = Number((result.thirtyTwo / base.thirtyTwo).toFixed(2));
-  process.stdout.write(
-    `${result.way.padEnd(22)} ${String(result.oneAtATime).padStart(8)} requests/s one at a time, ${String(result.thirtyTwo).padStart(8)} in batches of 32 (${result.ratio})\n`,
-  );
-}
+const medians = runs.map(({ rates }) => rates.map(median));
+const thousands = (rate) => Math.round(rate).toLocaleString('en-US');
+report({
+  key: 'requests',
+  title: 'Whole requests',
+  about:
+    "Random reads of 4 KiB: the guest's driver, its DMA operations (hypercalls for the pinhole), ring, PCI registers, device, a disk in memory, interrupt, and back. Requests a second, one at a time and 32 with one kick; indirect tables, EVENT_IDX.",
+  columns: ['way to memory', 'one at a time', '32 at once', 'compared with the flag off'],
+  rows: runs.map(({ name }, i) => [
+    name,
+    thousands(medians[i][0]),
+    thousands(medians[i][1]),
+    `${Math.round((100 * medians[i][1]) / medians[0][1])} %`,
+  ]),
+});
 
 // Where the time goes: all ways, in batches.
 const session = new Session();
@@ -94,16 +99,19 @@ const total = profile.samples.length;
 const byId = new Map(profile.nodes.map((node) => [node.id, node]));
 for (const id of profile.samples) {
   const { functionName, url } = byId.get(id).callFrame;
-  const file = url.split('/').slice(-3, -1).join('/').replace('/dist', '');
-  const name = `${functionName || '(anonymous)'} ${file}`.trim();
+  const file = /packages\/([a-z]+)\//.exec(url)?.[1] ?? 'node';
+  const name = `${functionName || '(anonymous)'}\t${file}`;
   self.set(name, (self.get(name) ?? 0) + 1);
 }
 const top = [...self]
   .sort((a, b) => b[1] - a[1])
   .slice(0, 10)
-  .map(([name, samples]) => ({ function: name, share: Number((samples / total).toFixed(3)) }));
-process.stdout.write('\nself time, all ways:\n');
-for (const { function: name, share } of top) {
-  process.stdout.write(`${(100 * share).toFixed(1).padStart(5)} %  ${name}\n`);
-}
-if (jsonAt > 0) writeFileSync(process.argv[jsonAt + 1], JSON.stringify({ results, top }));
+  .map(([name, samples]) => [...name.split('\t'), `${((100 * samples) / total).toFixed(1)} %`]);
+process.stdout.write('\n');
+report({
+  key: 'profile',
+  title: 'Where the time of whole requests goes',
+  about: 'The ten functions with the most time of their own, all of these ways together.',
+  columns: ['function', 'package', 'share'],
+  rows: top,
+});
