@@ -96,6 +96,8 @@ function world(options: PairOptions, batch: number, sideOfDevice: 'quiet' | 'pla
           done += 1;
           yield 'step';
         }
+        // What comes back here comes without an interrupt.
+        yield 'step';
       } while (!pair.driver.enableCallbacks());
       yield 'step';
       while (sent < wanted) {
