@@ -217,7 +217,8 @@ export class RegionCache {
     const slot = 4 * access;
     if (offset >= memo[slot]! && offset + length <= memo[slot + 1]!) {
       const space = this.#space;
-      if ((space.generation! | 0) === memo[slot + 3]) {
+      const { generation } = space;
+      if (generation !== undefined && (generation | 0) === memo[slot + 3]) {
         space.countRemembered!();
         return offset + memo[slot + 2]!;
       }
