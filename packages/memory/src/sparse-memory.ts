@@ -12,9 +12,13 @@ const FEW = 32;
 /** Pieces are held in blocks of this many, so that a 64 TiB guest has a short index. */
 const BLOCK = 4096;
 
+const IS_LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+
 interface Chunk {
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  /** Not there on a big-endian host. */
+  readonly words: Uint32Array | undefined;
   /** Its pages, each made when it is first read whole: what is read most. */
   readonly pages: (Uint8Array | undefined)[];
 }
@@ -103,6 +107,7 @@ export class SparseMemory implements GuestMemory {
     out.offset = offset;
     out.from = this.#from;
     out.to = this.#to;
+    out.words = chunk.words;
     return true;
   }
 
@@ -330,7 +335,8 @@ export class SparseMemory implements GuestMemory {
 function newChunk(): Chunk {
   const bytes = new Uint8Array(CHUNK);
   const pages = new Array<Uint8Array | undefined>(CHUNK / PAGE).fill(undefined);
-  return { bytes, view: new DataView(bytes.buffer), pages };
+  const words = IS_LITTLE_ENDIAN ? new Uint32Array(bytes.buffer) : undefined;
+  return { bytes, view: new DataView(bytes.buffer), words, pages };
 }
 
 // Fills `into` from `offset` on. A subarray costs as much as copying a kilobyte: it is made once for

@@ -15,6 +15,8 @@ export interface MemoryWindow {
   /** All of [from, to) is memory, and in the view as well: at least what was asked for. */
   from: Gpa;
   to: Gpa;
+  /** The view as 32-bit words: quicker. Where the host is little-endian, and memory has it. */
+  words?: Uint32Array | undefined;
 }
 
 /**

@@ -13,6 +13,8 @@ import { createSpaceMapper, type DmaMapper } from './dma-mapper.js';
 import type { Descriptor, RegionCache } from './region-cache.js';
 
 const TWO_32 = 0x1_0000_0000;
+/** 32-bit words of a descriptor. */
+const WORDS = 4;
 const TOO_MANY = 'virtio: too many write descriptors in indirect table';
 const BOGUS = 'virtio: bogus descriptor or out of resources';
 const NO_VIEW = new DataView(new ArrayBuffer(0));
@@ -30,6 +32,7 @@ export class DescriptorChain {
   readonly #desc: Descriptor = { addrHi: 0, addrLo: 0, len: 0, flags: 0, next: 0 };
   readonly #piece: Translation = { gpa: 0, length: 0 };
   readonly #window: MemoryWindow = { view: NO_VIEW, offset: 0, from: 0, to: 0 };
+  #tableEntries = 0;
   // As in QEMU, and more only where the ring itself holds more, which QEMU's never does.
   #mostSegments: number = VIRTQUEUE_MAX_SIZE;
 
@@ -175,25 +178,29 @@ export class DescriptorChain {
   #mapQuickly(head: number, queueSize: number, element: VirtqueueElement): boolean {
     const ring = this.#ring;
     const memory = this.#memory;
-    let { view, base } = ring;
-    if (view === undefined || memory === undefined || !ring.isLittle) return false;
-    const { gpa: gpas, length: lengths, bus } = element;
+    let { words } = ring;
+    if (words === undefined || memory === undefined || !ring.isLittle) return false;
+    let first = ring.base >>> 2;
     let max = queueSize;
     let index = head;
-    if ((view.getUint16(base + VIRTQ_DESC_SIZE * head + 12, true) & VIRTQ_DESC_F_INDIRECT) !== 0) {
-      if (!this.#lookAtTable(memory, view, base + VIRTQ_DESC_SIZE * head)) return false;
-      ({ view, offset: base } = this.#window);
-      max = (this.#window.to - this.#window.from) / VIRTQ_DESC_SIZE;
+    const headAt = first + WORDS * head;
+    if ((words[headAt + 3]! & VIRTQ_DESC_F_INDIRECT) !== 0) {
+      const table = this.#lookAtTable(memory, words, headAt);
+      if (table === undefined) return false;
+      words = table;
+      first = this.#window.offset >>> 2;
+      max = this.#tableEntries;
       index = 0;
     }
+    const { gpa: gpas, length: lengths, bus } = element;
     const room = Math.min(lengths.length, max);
     let outNum = 0;
     for (let n = 0; n < room; n += 1) {
-      const at = base + VIRTQ_DESC_SIZE * index;
-      const flagsAndNext = view.getUint32(at + 12, true);
-      const hi = view.getUint32(at + 4, true);
-      const lo = view.getUint32(at, true);
-      const length = view.getUint32(at + 8, true);
+      const at = first + WORDS * index;
+      const flagsAndNext = words[at + 3]!;
+      const hi = words[at + 1]!;
+      const lo = words[at]!;
+      const length = words[at + 2]!;
       if ((flagsAndNext & VIRTQ_DESC_F_WRITE) === 0) {
         if (outNum < n) return false;
         outNum = n + 1;
@@ -215,42 +222,33 @@ export class DescriptorChain {
     return false;
   }
 
-  // Where the table lies that the descriptor at `at` refers to: [from, to) of `window` is the table.
-  #lookAtTable(memory: GuestMemory, view: DataView, at: number): boolean {
-    const length = view.getUint32(at + 8, true);
-    const gpa = view.getUint32(at + 4, true) * TWO_32 + view.getUint32(at, true);
-    if (length === 0 || length % VIRTQ_DESC_SIZE !== 0) return false;
-    if (memory.window?.(gpa, length, this.#window) !== true) return false;
-    this.#window.from = gpa;
-    this.#window.to = gpa + length;
-    return true;
-  }
-
   // The same for the packed layout.
   #mapPackedQuickly(place: number, queueSize: number, element: VirtqueueElement): boolean {
+    const ring = this.#ring;
     const memory = this.#memory;
-    let { view, base } = this.#ring;
-    if (view === undefined || memory === undefined) return false;
+    let { words } = ring;
+    if (words === undefined || memory === undefined) return false;
+    const start = ring.base >>> 2;
+    let at = start + WORDS * place;
+    let end = start + WORDS * queueSize;
+    const headIdAndFlags = words[at + 3]!;
+    const isIndirect = (headIdAndFlags & (VIRTQ_DESC_F_INDIRECT << 16)) !== 0;
     const { gpa: gpas, length: lengths, bus } = element;
-    let at = base + VIRTQ_DESC_SIZE * place;
-    let end = base + VIRTQ_DESC_SIZE * queueSize;
-    const headFlags = view.getUint16(at + 14, true);
-    const isIndirect = (headFlags & VIRTQ_DESC_F_INDIRECT) !== 0;
-    element.head = view.getUint16(at + 12, true);
-    element.ndescs = 1;
     let room = Math.min(lengths.length, queueSize);
     if (isIndirect) {
-      if (!this.#lookAtTable(memory, view, at)) return false;
-      ({ view, offset: at } = this.#window);
-      end = at + this.#window.to - this.#window.from;
+      const table = this.#lookAtTable(memory, words, at);
+      if (table === undefined) return false;
+      words = table;
+      at = this.#window.offset >>> 2;
+      end = at + WORDS * this.#tableEntries;
       room = lengths.length;
     }
     let outNum = 0;
     for (let n = 0; n < room; n += 1) {
-      const idAndFlags = view.getUint32(at + 12, true);
-      const hi = view.getUint32(at + 4, true);
-      const lo = view.getUint32(at, true);
-      const length = view.getUint32(at + 8, true);
+      const idAndFlags = words[at + 3]!;
+      const hi = words[at + 1]!;
+      const lo = words[at]!;
+      const length = words[at + 2]!;
       if ((idAndFlags & (VIRTQ_DESC_F_WRITE << 16)) === 0) {
         if (outNum < n) return false;
         outNum = n + 1;
@@ -261,19 +259,29 @@ export class DescriptorChain {
       lengths[n] = length;
       bus[2 * n] = hi;
       bus[2 * n + 1] = lo;
-      at += VIRTQ_DESC_SIZE;
+      at += WORDS;
       if (isIndirect ? at === end : (idAndFlags & (VIRTQ_DESC_F_NEXT << 16)) === 0) {
-        if (!isIndirect) {
-          element.head = idAndFlags & 0xffff;
-          element.ndescs = n + 1;
-        }
+        element.head = (isIndirect ? headIdAndFlags : idAndFlags) & 0xffff;
+        element.ndescs = isIndirect ? 1 : n + 1;
         element.outNum = outNum;
         element.inNum = n + 1 - outNum;
         return true;
       }
-      if (at === end) at = base;
+      if (at === end) at = start;
     }
     return false;
+  }
+
+  // The table that the descriptor at `at` refers to, if it lies in one piece: from `window.offset` on.
+  #lookAtTable(memory: GuestMemory, words: Uint32Array, at: number): Uint32Array | undefined {
+    const length = words[at + 2]!;
+    if (length === 0 || length % VIRTQ_DESC_SIZE !== 0) return undefined;
+    const window = this.#window;
+    window.words = undefined;
+    const gpa = words[at + 1]! * TWO_32 + words[at]!;
+    if (memory.window?.(gpa, length, window) !== true || window.offset % 4 !== 0) return undefined;
+    this.#tableEntries = length / VIRTQ_DESC_SIZE;
+    return window.words;
   }
 
   // Maps the buffer of the descriptor just read. [qemu v7.2 hw/virtio/virtio.c virtqueue_map_desc]

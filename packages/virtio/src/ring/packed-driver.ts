@@ -161,12 +161,15 @@ export class PackedDriverQueue<T> extends DriverQueueBase<T> {
     }
     const at = VIRTQ_DESC_SIZE * place;
     const available = flags | (wrap === 0 ? VIRTQ_DESC_F_USED : VIRTQ_DESC_F_AVAIL);
+    if (n > 0) {
+      this.#desc.writeDescriptor(at, this.address, length, head, available);
+      return;
+    }
     this.#desc.writeBuffer(at, this.address, length);
     this.#desc.writeU16(at + 12, head);
     // "A driver MUST NOT make the first descriptor in the list available before all subsequent
     // descriptors comprising the list are made available." [VIRTIO v1.2 §2.8.16]
-    if (n === 0) this.#headFlags = available;
-    else this.#desc.writeU16(at + DESC_FLAGS, available);
+    this.#headFlags = available;
   }
 
   protected override expose(_head: number, ndescs: number): void {

@@ -12,6 +12,7 @@ export class RingMemory {
   // Where all of it lies in one piece: the quick way, once something is there.
   #view: DataView | undefined;
   #base = 0;
+  #words: Uint32Array | undefined;
   readonly #window: MemoryWindow = { view: NO_VIEW, offset: 0, from: 0, to: 0 };
 
   constructor(memory: GuestMemory, gpa: Gpa, length: number, isBigEndian = false) {
@@ -56,6 +57,28 @@ export class RingMemory {
     this.#look();
   }
 
+  /** A descriptor: address, length, and the two 16-bit fields at its end. */
+  writeDescriptor(
+    offset: number,
+    address: HiLo,
+    length: number,
+    first: number,
+    second: number,
+  ): void {
+    const words = this.#words;
+    if (words !== undefined) {
+      const at = (this.#base + offset) >>> 2;
+      words[at] = address.lo;
+      words[at + 1] = address.hi;
+      words[at + 2] = length;
+      words[at + 3] = first | (second << 16);
+      return;
+    }
+    this.writeBuffer(offset, address, length);
+    this.writeU16(offset + 12, first);
+    this.writeU16(offset + 14, second);
+  }
+
   /** A 64-bit address and a 32-bit length: what every descriptor begins with. */
   writeBuffer(offset: number, address: HiLo, length: number): void {
     this.writeU32(offset, this.#isLittle ? address.lo : address.hi);
@@ -73,5 +96,6 @@ export class RingMemory {
     if (this.#memory.window?.(this.gpa, this.#length, window) !== true) return;
     this.#view = window.view;
     this.#base = window.offset;
+    this.#words = this.#isLittle && window.offset % 4 === 0 ? window.words : undefined;
   }
 }

@@ -135,9 +135,7 @@ export class SplitDriverQueue<T> extends DriverQueueBase<T> {
     flags: number,
   ): void {
     const at = this.#layout.desc + VIRTQ_DESC_SIZE * index;
-    this.#ring.writeBuffer(at, this.address, length);
-    this.#ring.writeU16(at + 12, flags);
-    this.#ring.writeU16(at + 14, this.descs.next[index]!);
+    this.#ring.writeDescriptor(at, this.address, length, flags, this.descs.next[index]!);
   }
 
   /** The new entry must be in the ring before the index shows it. [VIRTIO v1.2 §2.7.13.3.1] */
