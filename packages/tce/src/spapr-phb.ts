@@ -2,6 +2,7 @@ import {
   hex,
   hi32,
   type Ioba,
+  joinNumber,
   joinU64,
   type Liobn,
   lo32,
@@ -196,7 +197,12 @@ export class SpaprPhb implements DmaSpace {
   covers(hi: number, lo: number, length: number): boolean {
     const table = this.#tableAt(hi, lo);
     if (table === undefined) return false;
-    const end = joinU64(this.#relative.hi, this.#relative.lo) + BigInt(length);
+    const relative = this.#relative;
+    // Beyond 2^52 numbers are not exact; below, the size of the window may be what it likes.
+    if (relative.hi < 2 ** 20) {
+      return joinNumber(relative.hi, relative.lo) + length <= table.nbTable * table.pageSize;
+    }
+    const end = joinU64(relative.hi, relative.lo) + BigInt(length);
     return end <= BigInt(table.nbTable) << BigInt(table.pageShift);
   }
 
