@@ -342,19 +342,21 @@ function newChunk(): Chunk {
 // Fills `into` from `offset` on. A subarray costs as much as copying a kilobyte: it is made once for
 // a whole page, and not for a few bytes.
 function readPiece(chunk: Chunk, offset: number, into: Uint8Array): void {
-  const { bytes, pages } = chunk;
   const { length } = into;
-  if (chunk === ZERO) {
-    into.fill(0);
-  } else if (length <= FEW) {
-    for (let i = 0; i < length; i += 1) into[i] = bytes[offset + i] as number;
-  } else if (length === PAGE && offset % PAGE === 0) {
-    const page = pages[offset / PAGE] ?? bytes.subarray(offset, offset + PAGE);
-    pages[offset / PAGE] = page;
-    into.set(page);
+  if (length === PAGE && (offset & (PAGE - 1)) === 0) {
+    into.set(chunk.pages[offset / PAGE] ?? newPage(chunk, offset));
+  } else if (length > FEW) {
+    into.set(chunk.bytes.subarray(offset, offset + length));
   } else {
-    into.set(bytes.subarray(offset, offset + length));
+    const { bytes } = chunk;
+    for (let i = 0; i < length; i += 1) into[i] = bytes[offset + i] as number;
   }
+}
+
+function newPage(chunk: Chunk, offset: number): Uint8Array {
+  const page = chunk.bytes.subarray(offset, offset + PAGE);
+  chunk.pages[offset / PAGE] = page;
+  return page;
 }
 
 /** The error of an access that leaves memory. */
