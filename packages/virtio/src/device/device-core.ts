@@ -354,7 +354,12 @@ export class VirtioDeviceCore {
     this.#selectQueues();
     for (const queue of this.queues) queue.setFeatures(accepted);
     // Last: a ring that cannot be mapped any more breaks the device.
-    this.#queues.restore(state.queues);
+    try {
+      this.#queues.restore(state.queues);
+    } catch (error) {
+      this.reset();
+      throw error;
+    }
   }
 
   #interruptConfig(): void {

@@ -124,6 +124,25 @@ describe.each(MACHINES)('%s: a device saved as plain data goes on elsewhere', (n
   });
 });
 
+test('a queue that cannot be taken up leaves the device reset', () => {
+  const source = echoDevice();
+  const it = link(
+    { name: 'PCI modern', isPolled: true, connect: pciMachine('modern', source).transport },
+    source,
+  );
+  it.exchange(0, Uint8Array.of(1, 2));
+  const state = JSON.parse(JSON.stringify(source.core.save())) as ReturnType<
+    typeof source.core.save
+  >;
+  const target = echoDevice({ memory: source.memory });
+  const [first] = state.queues;
+  (first?.ring as { inUse: number }).inUse = 5000;
+  expect(() => target.core.restore(state)).toThrow(
+    expect.objectContaining({ code: 'E_QUEUE_STATE' }),
+  );
+  expect([target.core.status, target.core.features]).toEqual([0, 0n]);
+});
+
 test('a vector that is not there is refused', () => {
   const state = pciMachine('modern').save() as { configVector: number };
   state.configVector = 3;
