@@ -1,0 +1,2 @@
+export { Fuzzer } from './fuzzer.js';
+export { TARGETS } from './targets.js';
