@@ -177,7 +177,7 @@ test.each(['qemu', 'kvm'] as const)(
           expect(translations(two.machine)).toEqual(translations(one.machine));
         },
       ),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
     expect(restored).toBeGreaterThan(200);
   },

@@ -83,7 +83,7 @@ describe.each<[string, DmaSpace, (at: bigint) => bigint | DmaStatus]>([
           expect(definition(start + BigInt(i))).toBe(BigInt(out.gpa + i));
         }
       }),
-      { numRuns: 1000 },
+      { numRuns: 300 },
     );
   });
 
@@ -94,7 +94,7 @@ describe.each<[string, DmaSpace, (at: bigint) => bigint | DmaStatus]>([
         const isCovered = bytes.every((byte) => definition(byte) !== DmaStatus.NOTHING_THERE);
         expect(space.covers(...at(start), asked)).toBe(isCovered);
       }),
-      { numRuns: 1000 },
+      { numRuns: 300 },
     );
   });
 });

@@ -124,7 +124,7 @@ test('any writes leave what a map would hold, and are visited in ascending order
         check(store, model);
       },
     ),
-    { numRuns: 100 },
+    { numRuns: 50 },
   );
 }, 60_000);
 

@@ -16,7 +16,7 @@ test('whatever QEMU can print reads back as it was', () => {
     fc.property(arbitraryEvent(QEMU_EVENTS), (event) => {
       expect(readQemuLog(`${formatEvent(event)}\n`)).toEqual({ events: [event], problems: [] });
     }),
-    { numRuns: 2000 },
+    { numRuns: 700 },
   );
 });
 
@@ -29,7 +29,7 @@ test('whatever Linux can print reads back as it was', () => {
       const head = { cpu: 2, pid: 1, task: 'init', context: 'task' };
       expect(events).toEqual([{ ...event, args: { ...event.args, ...head } }]);
     }),
-    { numRuns: 2000 },
+    { numRuns: 700 },
   );
 });
 
@@ -47,7 +47,7 @@ test('a changed byte never hides: what is still accepted prints back as it was r
       expect(events.length + problems.length).toBe(1);
       for (const event of events) expect(formatEvent(event)).toBe(line);
     }),
-    { numRuns: 2000 },
+    { numRuns: 700 },
   );
 });
 

@@ -5,7 +5,7 @@ import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, describe, expect, test } from 'vitest';
-import { PROGRAM, pinhole, scratchFolder } from './pinhole.js';
+import { PROGRAM, pinhole, scratchFolder } from '../pinhole.js';
 
 const [NODE, MAIN] = PROGRAM as [string, string];
 const folder = scratchFolder();
@@ -190,7 +190,7 @@ describe('options', () => {
   });
 
   test('its documentation is true', () => {
-    const text = readFileSync(new URL('../../../docs/JSON.md', import.meta.url), 'utf8');
+    const text = readFileSync(new URL('../../../../docs/JSON.md', import.meta.url), 'utf8');
     const rows = [
       ...text.matchAll(/^\| `(\{"(?:op|rtas|write|read|reset).*?\})` \| `(\{.*?\})`/gm),
     ];

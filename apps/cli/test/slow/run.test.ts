@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { findRecording } from '@pinhole/recordings';
 import { describe, expect, test } from 'vitest';
-import { PROGRAM, pinhole, scenario, scratchFolder } from './pinhole.js';
+import { PROGRAM, pinhole, scenario, scratchFolder } from '../pinhole.js';
 
 const folder = scratchFolder();
 const inFolder = (name: string): string => join(folder, name);
