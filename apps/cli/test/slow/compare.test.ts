@@ -7,7 +7,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { renderCompareHtml } from '../src/compare-html.js';
 import type { ComparedPath } from '../src/compare-path.js';
 import { renderCompareTable } from '../src/compare-table.js';
-import { pinhole, scratchFolder } from './pinhole.js';
+import { pinhole, scratchFolder } from '../pinhole.js';
 
 const folder = scratchFolder();
 let paths: ComparedPath[] = [];
