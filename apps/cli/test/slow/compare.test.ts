@@ -4,9 +4,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RunReport } from '@pinhole/machine';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { renderCompareHtml } from '../src/compare-html.js';
-import type { ComparedPath } from '../src/compare-path.js';
-import { renderCompareTable } from '../src/compare-table.js';
+import { renderCompareHtml } from '../../src/compare-html.js';
+import type { ComparedPath } from '../../src/compare-path.js';
+import { renderCompareTable } from '../../src/compare-table.js';
 import { pinhole, scratchFolder } from '../pinhole.js';
 
 const folder = scratchFolder();
