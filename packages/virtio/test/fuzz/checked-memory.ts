@@ -28,6 +28,8 @@ export class CheckedMemory implements GuestMemory {
   work = 0;
   /** Whether rings are shown as one piece. */
   hasWindows = false;
+  /** And as words: slowly, for they are checked as well. */
+  hasWords = false;
   /** Fields are big-endian. */
   isBig = false;
   permissions: Permissions = { allows: () => false };
@@ -35,6 +37,7 @@ export class CheckedMemory implements GuestMemory {
   countdown = 0;
   onCountdown: () => void = () => {};
   readonly #view: CheckedView;
+  readonly #words: Uint32Array;
   readonly #isDirty = new Uint8Array(MEMORY_SIZE >> 12);
   readonly #dirty: number[] = [];
 
@@ -42,6 +45,7 @@ export class CheckedMemory implements GuestMemory {
     this.bytes = new Uint8Array(MEMORY_SIZE);
     this.raw = new DataView(this.bytes.buffer);
     this.#view = new CheckedView(this);
+    this.#words = checkedWords(this);
   }
 
   /** All zeroes again. */
@@ -77,7 +81,11 @@ export class CheckedMemory implements GuestMemory {
     if (!this.hasWindows || length <= 0 || !this.isBacked(gpa, length)) return false;
     if ((gpa & 0xffff) + length > 0x1_0000 || this.#isDirty[gpa >> 12] === 0) return false;
     const from = gpa - (gpa & 0xffff);
-    Object.assign(out, { view: this.#view, offset: gpa, from, to: from + 0x1_0000 });
+    out.view = this.#view;
+    out.offset = gpa;
+    out.from = from;
+    out.to = from + 0x1_0000;
+    out.words = this.hasWords ? this.#words : undefined;
     return true;
   }
 
@@ -89,7 +97,6 @@ export class CheckedMemory implements GuestMemory {
 
   check(gpa: number, length: number, access: number): void {
     this.work += 1;
-    this.tick();
     const isMemory = this.isBacked(gpa, length);
     if (!isMemory || !this.permissions.allows(gpa, length, access)) {
       const verb = access === READ ? 'reads' : 'writes';
@@ -97,6 +104,7 @@ export class CheckedMemory implements GuestMemory {
       throw new Finding(`${verb} ${length} bytes at 0x${gpa.toString(16)}, ${what}`);
     }
     if (access !== READ) this.touch(gpa, length);
+    this.tick();
   }
 
   // The harness's own fields, in the byte order of the ring; nothing outside of memory.
@@ -201,6 +209,24 @@ export class CheckedMemory implements GuestMemory {
     this.check(gpa, 8, WRITE);
     this.raw.setBigUint64(gpa, value, false);
   }
+}
+
+function checkedWords(memory: CheckedMemory): Uint32Array {
+  return new Proxy(new Uint32Array(memory.bytes.buffer), {
+    get(words, key): unknown {
+      const index = Number(key);
+      if (!Number.isInteger(index)) return Reflect.get(words, key, words);
+      memory.check(4 * index, 4, READ);
+      return words[index];
+    },
+    set(words, key, value: number): boolean {
+      const index = Number(key);
+      if (!Number.isInteger(index)) return false;
+      memory.check(4 * index, 4, WRITE);
+      words[index] = value;
+      return true;
+    },
+  });
 }
 
 const View = DataView as new (buffer: ArrayBufferLike) => DataView;

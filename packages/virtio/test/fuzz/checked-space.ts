@@ -25,6 +25,8 @@ export interface Area {
 export class Iommu {
   readonly entries: Int32Array = FIRST_ENTRIES.slice();
   isIdentity = true;
+  /** Another number after each change. */
+  generation = 1;
   /** Translations since it was set to 0. */
   work = 0;
   readonly #memory: CheckedMemory;
@@ -34,11 +36,13 @@ export class Iommu {
   }
 
   reset(): void {
+    this.generation += 1;
     this.entries.set(FIRST_ENTRIES);
   }
 
   /** Entries are a page of memory, shifted by 2, and permissions. */
   set(page: number, entry: number): void {
+    this.generation += 1;
     this.entries[page % PAGES] = entry;
   }
 
@@ -82,6 +86,8 @@ export class Iommu {
 }
 
 const GRANTS = 16;
+/** Accesses that follow one translation. */
+const MOST_AFTER_ONE_LOOK = 4;
 
 /**
  * The device's view of the rings and tables. What it may do with memory is what it was told here
@@ -98,6 +104,8 @@ export class RingSpace implements DmaSpace, Permissions {
   /** The mapper uses this space as well: then requests may be for anything. */
   isShared = false;
   isDisturbed = false;
+  /** Translations may be remembered, for as long as none changes. */
+  hasGeneration = false;
   /** Whether the ring describes a table of which this is a part, and which. */
   findTable: (at: number, length: number, out: { start: number; end: number }) => boolean = () =>
     false;
@@ -105,11 +113,15 @@ export class RingSpace implements DmaSpace, Permissions {
   // Translations, and tables that were opened: start, end, access.
   readonly #grants = new Float64Array(3 * GRANTS);
   #nextGrant = 0;
+  // By access and page of memory: the generation in which it was granted.
+  readonly #granted = [0, 1, 2].map(() => new Uint32Array(MEMORY_SIZE >> 12));
   // The last window that was opened, and the last table that the ring describes.
   #openedStart = 0;
   #openedEnd = 0;
   readonly #table = { start: 0, end: 0 };
   #mayStray = false;
+  #grace = 0;
+  #graceGeneration = 0;
 
   constructor(iommu: Iommu) {
     this.#iommu = iommu;
@@ -119,12 +131,21 @@ export class RingSpace implements DmaSpace, Permissions {
     return this.#iommu.isIdentity;
   }
 
+  get generation(): number | undefined {
+    return this.hasGeneration ? this.#iommu.generation : undefined;
+  }
+
+  countRemembered(): void {
+    this.#iommu.work += 1;
+  }
+
   beginStep(): void {
     this.#grants.fill(0);
     this.#nextGrant = 0;
     this.#openedEnd = 0;
     this.#table.end = 0;
     this.isDisturbed = false;
+    this.#grace = 0;
     this.#mayStray = false;
   }
 
@@ -132,6 +153,8 @@ export class RingSpace implements DmaSpace, Permissions {
   disturb(): void {
     this.isDisturbed = true;
     this.#mayStray = true;
+    this.#graceGeneration = this.#iommu.generation;
+    this.#grace = MOST_AFTER_ONE_LOOK;
   }
 
   translate(
@@ -167,7 +190,15 @@ export class RingSpace implements DmaSpace, Permissions {
       const isIn = gpa >= grants[i]! && gpa + length <= grants[i + 1]!;
       if (isIn && (grants[i + 2]! & wanted) !== 0) return true;
     }
-    return false;
+    if (!this.hasGeneration || this.#iommu.isIdentity) return false;
+    const granted = this.#granted[wanted]!;
+    const { generation } = this.#iommu;
+    const isSamePage = gpa >> 12 === (gpa + length - 1) >> 12;
+    if (!isSamePage) return false;
+    if (granted[gpa >> 12] === generation) return true;
+    // A descriptor is looked up once and read in pieces.
+    this.#grace -= 1;
+    return this.#grace >= 0 && granted[gpa >> 12] === this.#graceGeneration;
   }
 
   #isInArea(at: number, length: number, access: number): boolean {
@@ -197,6 +228,7 @@ export class RingSpace implements DmaSpace, Permissions {
     this.#grants[at] = start;
     this.#grants[at + 1] = end;
     this.#grants[at + 2] = access;
+    if (this.hasGeneration) this.#granted[access]![start >> 12] = this.#iommu.generation;
     this.#nextGrant = at + 3 === 3 * GRANTS ? 0 : at + 3;
   }
 }

@@ -151,6 +151,8 @@ export class DeviceTarget {
     this.#iommu.reset();
     this.#iommu.isIdentity = (flags & DEVICE_IOMMU) === 0;
     memory.hasWindows = (flags & DEVICE_WINDOWS) !== 0;
+    memory.hasWords = (more & 2) !== 0;
+    this.#rings.hasGeneration = (more & 4) !== 0;
     memory.isBig = !this.#isPacked && (flags & BIG_ENDIAN) !== 0;
     this.#isPlain = (flags & DEVICE_PLAIN_MAPPER) !== 0;
     this.#mapper.reset();

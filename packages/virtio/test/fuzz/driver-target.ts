@@ -110,6 +110,7 @@ export class DriverTarget {
     const dma = this.#dma;
     memory.reset();
     memory.hasWindows = (flags & DRIVER_WINDOWS) !== 0;
+    memory.hasWords = (input[4] ?? 0) % 2 === 1;
     memory.isBig = !this.#isPacked && (flags & DRIVER_BIG_ENDIAN) !== 0;
     dma.reset();
     dma.high = (flags & DRIVER_FAR) !== 0 ? 0x800_0001 : 0;
