@@ -177,7 +177,7 @@ test.each(['qemu', 'kvm'] as const)(
           expect(translations(two.machine)).toEqual(translations(one.machine));
         },
       ),
-      { numRuns: 100 },
+      { numRuns: 200 },
     );
     expect(restored).toBeGreaterThan(200);
   },
