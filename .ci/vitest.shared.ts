@@ -5,6 +5,10 @@ export const shared = defineConfig({
   test: {
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
     passWithNoTests: true,
+    // Files share a thread and its modules: packages keep no state in modules, and starting a process
+    // for each file takes longer than most files.
+    pool: 'threads',
+    isolate: false,
     // Several packages test at once on small machines.
     testTimeout: 60_000,
     hookTimeout: 60_000,
