@@ -7,6 +7,7 @@ import {
   featureBits,
   hasFeature,
   negotiateFeatures,
+  readConfigFields,
   setDriverOk,
   VIRTIO_CONFIG_S_FAILED,
   VIRTIO_F_ACCESS_PLATFORM,
@@ -28,8 +29,6 @@ const RING_ALIGN = 128;
 const LEGACY_RING_ALIGN = 4096;
 /** The largest queue. [VIRTIO v1.2 §2.7 "Split Virtqueues"] */
 const VIRTQUEUE_SPEC_MAX_SIZE = 32_768;
-/** Reads of a configuration that changes all the time; the kernel has no such limit. */
-const MAX_CONFIG_READS = 1000;
 
 /**
  * Features of ring code and transport. [linux v6.1 drivers/virtio/virtio_ring.c vring_transport_features]
@@ -185,21 +184,9 @@ export class DriverContext {
   /**
    * Reads these parts of the configuration space, all of one generation, into zeros.
    * [linux v6.1 include/linux/virtio_config.h __virtio_cread_many]
-   *
-   * Deviates: a configuration that never stands still is read as it is, at some point.
    */
   readConfig(parts: readonly ConfigPart[]): Uint8Array {
-    const { transport } = this.options;
-    const size = Math.max(0, ...parts.map(({ offset, length }) => offset + length));
-    const bytes = new Uint8Array(size);
-    for (let tries = 0; tries < MAX_CONFIG_READS; tries += 1) {
-      const before = transport.configGeneration();
-      for (const { offset, length } of parts) {
-        transport.readConfig(offset, bytes.subarray(offset, offset + length));
-      }
-      if (transport.configGeneration() === before) break;
-    }
-    return bytes;
+    return readConfigFields(this.options.transport, parts);
   }
 
   /** Lets time pass until `isDone`. False: it never came to that. */

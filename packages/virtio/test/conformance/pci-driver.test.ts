@@ -370,7 +370,10 @@ describe('the device configuration', () => {
       },
       configGeneration: { value: () => transport.configGeneration() },
     });
-    const bytes = readConfigFields(torn, [4, 4]);
+    const bytes = readConfigFields(torn, [
+      { offset: 0, length: 4 },
+      { offset: 4, length: 4 },
+    ]);
     expect(changes).toBe(0);
     expect([...bytes]).toEqual(new Array(8).fill(0x10));
   });

@@ -259,7 +259,10 @@ describe('a configuration that changes while it is read', () => {
       },
     });
     const transport = transportOf(createPciTransport(pci(device, 'modern')));
-    const seen = readConfigFields(transport, [4, 4]);
+    const seen = readConfigFields(transport, [
+      { offset: 0, length: 4 },
+      { offset: 4, length: 4 },
+    ]);
     expect(seen).toEqual(new Uint8Array(8).fill(seen[0]!));
     expect(reads).toBeGreaterThan(2);
   });
@@ -270,6 +273,11 @@ describe('a configuration that changes while it is read', () => {
       hooks: { getConfig: () => device.core.notifyConfig() },
     });
     const transport = transportOf(createPciTransport(pci(device, 'modern')));
-    expect(readConfigFields(transport, [4, 4])).toHaveLength(8);
+    expect(
+      readConfigFields(transport, [
+        { offset: 0, length: 4 },
+        { offset: 4, length: 4 },
+      ]),
+    ).toHaveLength(8);
   });
 });
