@@ -1,6 +1,7 @@
 import type { Rng, Tracer } from '@pinhole/base';
 import type { DeviceDma, GuestPages, KernelProfile } from '@pinhole/guest';
 import type { DmaSpace, GuestMemory } from '@pinhole/memory';
+import type { VirtioDeviceCore, VirtioTransport } from '@pinhole/virtio';
 import type { GuestConfig, MachineConfig } from './scenario-schema.js';
 
 /** What an architecture is given to build from. */
@@ -21,6 +22,11 @@ export interface PlatformCounters {
   readonly tcesPeak: number;
   /** Translations that devices asked an IOMMU for. */
   readonly translations: number;
+  /**
+   * What the guest's driver of an IOMMU without hypercalls did: pages or ranges that it mapped and
+   * unmapped, and commands (queued invalidations, virtio-iommu requests) that made the hypervisor act.
+   */
+  readonly iommu: { readonly maps: number; readonly unmaps: number; readonly commands: number };
   /** Bytes copied into and out of bounce buffers. */
   readonly bytesBounced: number;
   /** Of a secure guest: bytes shared with the hypervisor. */
@@ -48,13 +54,23 @@ export interface Platform {
   /** Of a secure guest: the hypervisor's view once more, for looking without being counted. */
   readonly observer?: GuestMemory;
   readonly systemMemory: DmaSpace;
-  /** The bus-master address space of a PCI function. */
-  readonly busSpace: DmaSpace;
+  /**
+   * The bus-master address space that the device's transport has. Absent where it has none (ccw,
+   * MMIO): QEMU's devices then work in system memory, whatever the flag says.
+   */
+  readonly busSpace?: DmaSpace;
+  /** Puts a device on the platform's bus. Default: a modern PCI function with MSI-X. */
+  readonly connect?: (core: VirtioDeviceCore) => VirtioTransport;
   readonly pages: GuestPages;
   /** What the DMA API is for a device on the bus. */
   readonly dma: DeviceDma;
   /** The answer of `arch_virtio_wants_dma_ops()`, and the DMA ops that go with it. */
   readonly hook: { readonly answer: boolean; readonly because: string; readonly dma: DeviceDma };
+  /**
+   * Virtio uses the DMA API whatever is negotiated, and why: a guest of Xen does.
+   * [linux v6.1 drivers/virtio/virtio_ring.c vring_use_dma_api]
+   */
+  readonly alwaysDmaApi?: string;
   /** The kernel refuses a virtio device without VERSION_1 and ACCESS_PLATFORM. Default: it does not. */
   readonly hasRestrictedMemoryAccess?: boolean;
   /** The bounce pool: shared memory that a device may always use. */
@@ -64,11 +80,25 @@ export interface Platform {
   reach(space: DmaSpace): DeviceReach;
 }
 
+/** One machine of an architecture worth a row of its own, as what to change in a scenario. */
+export interface PlatformVariant {
+  /** Starts with the architecture's id: `pseries-ddw`. */
+  readonly id: string;
+  readonly title: string;
+  /** As in a scenario file; `arch` comes from the architecture. */
+  readonly machine?: Readonly<Record<string, unknown>>;
+  readonly guest?: Readonly<Record<string, unknown>>;
+}
+
 /** A platform of the model, as data and one function. */
 export interface Architecture {
   /** As scenarios name it. */
   readonly id: string;
   readonly title: string;
+  /** Its machines, as rows of `pinhole matrix`; one at least. */
+  readonly variants: readonly PlatformVariant[];
+  /** What `guest.secure` is there: `PEF`, `SEV`. Absent: it has no secure guests. */
+  readonly secure?: string;
   /** @throws ModelError when such a machine cannot exist. */
   readonly build: (options: PlatformOptions) => Platform;
 }

@@ -4,8 +4,10 @@ export type {
   Platform,
   PlatformCounters,
   PlatformOptions,
+  PlatformVariant,
 } from './architecture.js';
 export { defineArchitecture } from './architecture.js';
+export { architectures } from './architectures/index.js';
 export type { DiskSource } from './disk.js';
 export { CopyOnWriteDisk, createSeededDisk, DEFAULT_DISK_SIZE } from './disk.js';
 export type { MachineErrorCode, ScenarioProblem } from './errors.js';
@@ -61,7 +63,7 @@ export type { ProfiledWindow, WindowPicture } from './replay/window-profile.js';
 export { Occupancy, WindowProfile, windowWithPools } from './replay/window-profile.js';
 export type { RunReport } from './report.js';
 export type { RunOptions } from './run.js';
-export { architectures, runScenario } from './run.js';
+export { runScenario } from './run.js';
 export type { ParseScenarioOptions } from './scenario.js';
 export { parseMachine, parseScenario } from './scenario.js';
 export type {

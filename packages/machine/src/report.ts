@@ -36,8 +36,8 @@ export interface RunReport {
   readonly data: WorkloadResult;
   readonly counters: {
     /** Until the driver was up, and for the workload. */
-    readonly setup: Pick<PlatformCounters, 'hcalls' | 'translations'>;
-    readonly workload: Pick<PlatformCounters, 'hcalls' | 'translations' | 'bytesBounced'>;
+    readonly setup: Pick<PlatformCounters, 'hcalls' | 'translations' | 'iommu'>;
+    readonly workload: Pick<PlatformCounters, 'hcalls' | 'translations' | 'iommu' | 'bytesBounced'>;
     readonly dataSegments: number;
     readonly hcallsPerRequest: Readonly<Record<string, number>>;
     readonly hcallsPerRequestTotal: number;

@@ -18,25 +18,25 @@ import {
   hasFeature,
   VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_ID_BLOCK,
+  type VirtioDeviceCore,
+  type VirtioTransport,
 } from '@pinhole/virtio';
 import type { Architecture, DeviceReach, Platform, PlatformCounters } from './architecture.js';
-import { arm64 } from './architectures/arm64.js';
-import { pseries } from './architectures/pseries.js';
+import { architectures } from './architectures/index.js';
 import { CopyOnWriteDisk, createSeededDisk, type DiskSource } from './disk.js';
 import { MachineError } from './errors.js';
 import { GivenMemory, WatchedMemory, watchDmaOps } from './given-memory.js';
 import { judge, type RunFacts, type RunReport } from './report.js';
-import type { DeviceConfig, Scenario } from './scenario-schema.js';
+import { architectureNames, type DeviceConfig, type Scenario } from './scenario-schema.js';
 import { checkWorkload, emptyResult, runWorkload, type WorkloadResult } from './workload.js';
-
-/** The architectures that scenarios can name. */
-export const architectures: readonly Architecture[] = [pseries, arm64];
 
 /** Options of {@link runScenario}. */
 export interface RunOptions {
   /** The disk; only read. Default: one that the scenario's seed determines. */
   readonly disk?: DiskSource;
   readonly tracer?: Tracer;
+  /** Where `machine.arch` is looked up. Default: {@link architectures}. */
+  readonly architectures?: readonly Architecture[];
 }
 
 /**
@@ -51,8 +51,17 @@ export function runScenario(scenario: Scenario, options: RunOptions = {}): RunRe
   const device = scenario.devices[0];
   const kernel = findKernelProfile(scenario.guest.kernel);
   const policy = findPolicy(scenario.guest.policy);
-  const architecture = architectures.find(({ id }) => id === scenario.machine.arch);
-  if (device === undefined || kernel === undefined || policy === undefined || !architecture) {
+  const known = options.architectures ?? architectures;
+  const architecture = known.find(({ id }) => id === scenario.machine.arch);
+  if (architecture === undefined) {
+    throw new MachineError('E_MACHINE', [
+      {
+        path: 'machine.arch',
+        message: `expected ${architectureNames(known)}, found "${scenario.machine.arch}"`,
+      },
+    ]);
+  }
+  if (device === undefined || kernel === undefined || policy === undefined) {
     throw new MachineError('E_SCENARIO', [
       { path: '', message: 'expected a scenario that parseScenario returned' },
     ]);
@@ -80,6 +89,13 @@ function buildPlatform(
     const path = typeof named === 'string' ? named : 'machine';
     throw new MachineError('E_MACHINE', [{ path, message: error.message }], { cause: error });
   }
+}
+
+function connectPci(core: VirtioDeviceCore): VirtioTransport {
+  const fn = createVirtioPci({ device: core, mode: 'modern', name: '0000:00:01.0' });
+  const plugged = createPciTransport(fn, { interrupts: connectPciInterrupts(fn) });
+  invariant(plugged.ok, 'run: a modelled function is a virtio function');
+  return plugged.transport;
 }
 
 class ScenarioRun {
@@ -110,7 +126,7 @@ class ScenarioRun {
       backend: disk,
       memory: new WatchedMemory(platform.hypervisorMemory, this.#given),
       systemMemory: platform.systemMemory,
-      busSpace: platform.busSpace,
+      ...(platform.busSpace === undefined ? {} : { busSpace: platform.busSpace }),
       iommuPlatform: device.iommuPlatform,
       indirect: device.indirect,
       eventIdx: device.eventIdx,
@@ -120,11 +136,8 @@ class ScenarioRun {
       onKick: (space) => this.#sampleReach(space),
       tracer: this.#tracer,
     });
-    const fn = createVirtioPci({ device: blk.core, mode: 'modern', name: '0000:00:01.0' });
-    const plugged = createPciTransport(fn, { interrupts: connectPciInterrupts(fn) });
-    invariant(plugged.ok, 'run: a modelled function is a virtio function');
     const probed = probeVirtioBlk({
-      transport: plugged.transport,
+      transport: (platform.connect ?? connectPci)(blk.core),
       memory: platform.guestMemory,
       pages: platform.pages,
       hasRestrictedMemoryAccess: () => platform.hasRestrictedMemoryAccess ?? false,
@@ -176,14 +189,18 @@ class ScenarioRun {
   #chooseDma(features: bigint, policy: VirtioDmaPolicy): DmaOps {
     const { dma, hook, guestMemory, pages } = this.#platform;
     const hasAccessPlatform = hasFeature(features, VIRTIO_F_ACCESS_PLATFORM);
-    const decision = policy.vringUseDmaApi({
-      hasAccessPlatform,
-      archWantsDmaOps: hook,
-      hasBusOffset: (hasAccessPlatform ? dma : hook.dma).hasBusOffset,
-      busHasOffset: dma.hasBusOffset,
-    });
+    const { alwaysDmaApi } = this.#platform;
+    const decision =
+      alwaysDmaApi !== undefined && !hasAccessPlatform
+        ? { ops: 'bus' as const, because: `no ACCESS_PLATFORM, but ${alwaysDmaApi}: the DMA API` }
+        : policy.vringUseDmaApi({
+            hasAccessPlatform,
+            archWantsDmaOps: hook,
+            hasBusOffset: (hasAccessPlatform ? dma : hook.dma).hasBusOffset,
+            busHasOffset: dma.hasBusOffset,
+          });
     const api = decision.ops === 'hook' ? hook.dma : dma;
-    if (decision.warning !== undefined) {
+    if ('warning' in decision && decision.warning !== undefined) {
       this.#warnings.push(decision.warning);
       if (this.#tracer.on) {
         this.#tracer.event('guest', 'guest_warn', { message: decision.warning });
@@ -237,8 +254,17 @@ class ScenarioRun {
     const total = Object.values(hcalls).reduce((sum, count) => sum + count, 0);
     const translations = end.translations - setup.translations;
     return {
-      setup: { hcalls: setup.hcalls, translations: setup.translations },
-      workload: { hcalls, translations, bytesBounced: end.bytesBounced - setup.bytesBounced },
+      setup: { hcalls: setup.hcalls, translations: setup.translations, iommu: setup.iommu },
+      workload: {
+        hcalls,
+        translations,
+        iommu: {
+          maps: end.iommu.maps - setup.iommu.maps,
+          unmaps: end.iommu.unmaps - setup.iommu.unmaps,
+          commands: end.iommu.commands - setup.iommu.commands,
+        },
+        bytesBounced: end.bytesBounced - setup.bytesBounced,
+      },
       dataSegments,
       hcallsPerRequest: Object.fromEntries(
         Object.entries(hcalls).map(([name, count]) => [name, count / requests]),

@@ -2,6 +2,7 @@ import { ModelError, parseSize } from '@pinhole/base';
 import { findKernelProfile, KERNEL_PROFILES, VIRTIO_DMA_POLICIES } from '@pinhole/guest';
 import { QEMU_PROFILES } from '@pinhole/hcall';
 import { z } from 'zod';
+import { architectures } from './architectures/index.js';
 import { OUTCOMES, type Outcome } from './outcome.js';
 
 /** A number of bytes: `4096`, `64KiB`, `0x1000`. */
@@ -62,6 +63,16 @@ const only = <T extends string | number | boolean>(value: T, what: string) =>
 const names = <T extends { readonly id: string }>(items: readonly T[]): [string, ...string[]] =>
   items.map(({ id }) => id) as [string, ...string[]];
 
+/** For errors: `"pseries" or "arm64"`. */
+export function architectureNames(
+  known: readonly { readonly id: string }[] = architectures,
+): string {
+  return known.map(({ id }) => JSON.stringify(id)).join(' or ');
+}
+
+/** IOMMUs by QEMU's names; which machine can have which is the architecture's to say. */
+const IOMMUS = ['none', 'intel-iommu', 'virtio-iommu', 'smmuv3'] as const;
+
 /** What a PCI host bridge of a pseries machine can be told. */
 const hostBridge = {
   ddw: z
@@ -85,7 +96,7 @@ const hostBridge = {
 };
 
 const machine = z.strictObject({
-  arch: z.enum(['pseries', 'arm64']).describe('The platform.'),
+  arch: z.string(`expected ${architectureNames()}`).max(64).describe('The platform.'),
   memory: size.prefault('2GiB').describe('Guest memory.'),
   maxMemory: size.optional().describe("Room for hotplug: QEMU's maxmem. pseries only."),
   cpus: only(1, 'more CPUs are'),
@@ -136,6 +147,14 @@ const machine = z.strictObject({
     )
     .optional()
     .describe('Where the bus shows memory. arm64 only; default: everything where it is.'),
+  iommu: z
+    .enum(IOMMUS)
+    .default('none')
+    .describe('An IOMMU that the machine is given. x86-64 and arm64 only.'),
+  settings: z
+    .record(z.string().max(64), z.union([z.string().max(256), z.number(), z.boolean()]))
+    .default({})
+    .describe("What an architecture of one's own asks for; those of Pinhole ask for nothing."),
 });
 
 const guest = z
@@ -206,7 +225,7 @@ export interface HostBridgeConfig {
 
 /** The part of a scenario that describes hardware. Sizes in bytes. */
 export interface MachineConfig extends HostBridgeConfig {
-  readonly arch: 'pseries' | 'arm64';
+  readonly arch: string;
   readonly memory: number;
   readonly maxMemory?: number | undefined;
   readonly cpus: 1;
@@ -222,6 +241,9 @@ export interface MachineConfig extends HostBridgeConfig {
   readonly dmaRanges?:
     | readonly { readonly cpu: number; readonly bus: bigint; readonly size: number }[]
     | undefined;
+  readonly iommu: (typeof IOMMUS)[number];
+  /** What an architecture from elsewhere asks for; checked by its `build`. */
+  readonly settings: Readonly<Record<string, string | number | boolean>>;
 }
 
 /** The part that describes the kernel. */
@@ -276,7 +298,15 @@ export const machineOnlySchema: z.ZodType<{ readonly machine: MachineConfig }> =
 
 /** The JSON Schema of scenario files, for editors. */
 export function scenarioJsonSchema(): Record<string, unknown> {
-  const schema = z.toJSONSchema(scenarioSchema, { io: 'input', target: 'draft-2020-12' });
+  const schema = z.toJSONSchema(scenarioSchema, {
+    io: 'input',
+    target: 'draft-2020-12',
+    override: ({ path, jsonSchema }) => {
+      if (path.join('.') === 'properties.machine.properties.arch') {
+        jsonSchema.enum = architectures.map(({ id }) => id);
+      }
+    },
+  });
   return {
     title: 'Pinhole scenario',
     ...schema,

@@ -1,7 +1,10 @@
 import { type Document, isMap, isScalar, LineCounter, parseDocument } from 'yaml';
 import type { z } from 'zod';
+import type { Architecture } from './architecture.js';
+import { architectures } from './architectures/index.js';
 import { MachineError, type ScenarioProblem } from './errors.js';
 import {
+  architectureNames,
   type MachineConfig,
   machineOnlySchema,
   type Scenario,
@@ -17,6 +20,8 @@ export interface ParseScenarioOptions {
   readonly file?: string;
   /** `path=value` pairs that replace what the file says, such as `machine.memory=4GiB`. */
   readonly set?: readonly string[];
+  /** Those that `machine.arch` can name. Default: {@link architectures}. */
+  readonly architectures?: readonly Architecture[];
 }
 
 /**
@@ -36,7 +41,11 @@ export function parseMachine(set: readonly string[]): MachineConfig {
   return parseChecked(machineOnlySchema, 'machine: {}', { set }).machine;
 }
 
-function parseChecked<T>(schema: z.ZodType<T>, text: string, options: ParseScenarioOptions): T {
+function parseChecked<T extends { readonly machine: MachineConfig }>(
+  schema: z.ZodType<T>,
+  text: string,
+  options: ParseScenarioOptions,
+): T {
   const fail = (problems: readonly ScenarioProblem[]): MachineError =>
     new MachineError(
       'E_SCENARIO',
@@ -68,7 +77,16 @@ function parseChecked<T>(schema: z.ZodType<T>, text: string, options: ParseScena
     throw fail([{ path: '', line: 1, column: 1, message }]);
   }
   const result = schema.safeParse(value);
-  if (result.success) return result.data;
+  if (result.success) {
+    const { arch } = result.data.machine;
+    const known = options.architectures ?? architectures;
+    if (known.some(({ id }) => id === arch)) return result.data;
+    const place = overridden.has('machine.arch')
+      ? {}
+      : positionOf(document, lineCounter, ['machine', 'arch'], false);
+    const message = `expected ${architectureNames(known)}, found "${arch}"`;
+    throw fail([{ path: 'machine.arch', ...place, message }]);
+  }
   throw fail(
     result.error.issues.flatMap((issue) =>
       toProblems(issue, value, document, lineCounter, overridden),

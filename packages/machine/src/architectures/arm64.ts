@@ -30,7 +30,21 @@ const MAX_MEMORY = 2 ** 40;
  */
 export const arm64: Architecture = defineArchitecture({
   id: 'arm64',
-  title: 'arm64 (no IOMMU)',
+  title: 'arm64',
+  variants: [
+    { id: 'arm64', title: 'no IOMMU', machine: { memory: '2GiB' } },
+    {
+      id: 'arm64-offset',
+      title: 'no IOMMU, dma-ranges with an offset',
+      machine: {
+        memory: '2GiB',
+        dmaRanges: [
+          { cpu: '0x40000000', bus: '0x40000000', size: '1GiB' },
+          { cpu: '0x80000000', bus: '0x0', size: '1GiB' },
+        ],
+      },
+    },
+  ],
   build: buildArm64,
 });
 
@@ -83,6 +97,7 @@ function buildArm64(options: PlatformOptions): Platform {
       tcesLive: 0,
       tcesPeak: 0,
       translations: 0,
+      iommu: { maps: 0, unmaps: 0, commands: 0 },
       bytesBounced: 0,
       bytesShared: 0,
       ciphertextBytesRead: 0,

@@ -41,6 +41,29 @@ const MAX_WINDOW = 2 ** 40;
 export const pseries: Architecture = defineArchitecture({
   id: 'pseries',
   title: 'pseries (PAPR)',
+  variants: [
+    {
+      id: 'pseries-pinhole',
+      title: 'default window only',
+      machine: { memory: '2GiB', ddw: false },
+    },
+    {
+      id: 'pseries-ddw',
+      title: 'second window',
+      machine: { memory: '2GiB', maxMemory: '4GiB' },
+    },
+    {
+      id: 'pseries-ddw-lost',
+      title: 'second window, no maxmem',
+      machine: { memory: '2GiB' },
+    },
+    {
+      id: 'pseries-kvm',
+      title: 'default window only, TCEs in KVM',
+      machine: { memory: '2GiB', ddw: false, tceHandler: 'kvm' },
+    },
+  ],
+  secure: 'PEF',
   build: buildPseries,
 });
 
@@ -102,6 +125,7 @@ function buildPseries(options: PlatformOptions): Platform {
       tcesLive: sum(phb, (table) => table.live),
       tcesPeak: sum(phb, (table) => table.peakLive),
       translations: phb.translations,
+      iommu: { maps: 0, unmaps: 0, commands: 0 },
       bytesBounced: swiotlb?.bytesBounced ?? 0,
       bytesShared: ownership.sharedBytes,
       ciphertextBytesRead: view?.ciphertextBytesRead ?? 0,

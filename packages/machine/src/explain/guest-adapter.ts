@@ -1,7 +1,7 @@
 /** The one place that knows how the guest package words what it decided. */
 import { createRng, NO_TRACE } from '@pinhole/base';
 import { findKernelProfile, findPolicy } from '@pinhole/guest';
-import { architectures } from '../run.js';
+import { architectures } from '../architectures/index.js';
 import type { Scenario } from '../scenario-schema.js';
 import type { ExplanationStep, PathId } from './explanation.js';
 import type { ModelRun } from './model-run.js';

@@ -1,0 +1,6 @@
+import type { Architecture } from '../architecture.js';
+import { arm64 } from './arm64.js';
+import { pseries } from './pseries.js';
+
+/** The architectures that scenarios can name. */
+export const architectures: readonly Architecture[] = [pseries, arm64];
