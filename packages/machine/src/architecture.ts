@@ -2,7 +2,7 @@ import type { Rng, Tracer } from '@pinhole/base';
 import type { DeviceDma, GuestPages, KernelProfile } from '@pinhole/guest';
 import type { DmaSpace, GuestMemory } from '@pinhole/memory';
 import type { VirtioDeviceCore, VirtioTransport } from '@pinhole/virtio';
-import type { GuestConfig, MachineConfig } from './scenario-schema.js';
+import type { GuestConfig, MachineConfig } from './scenario-config.js';
 
 /** What an architecture is given to build from. */
 export interface PlatformOptions {

@@ -21,7 +21,7 @@ import {
   U32,
   U64,
 } from './hcall-request.js';
-import type { MachineConfig } from './scenario-schema.js';
+import type { MachineConfig } from './scenario-config.js';
 import { createSpaprMachine } from './spapr-config.js';
 
 /** A line has at most this many characters. */

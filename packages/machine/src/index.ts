@@ -74,7 +74,7 @@ export type {
   Scenario,
   Transfer,
   WorkloadOperation,
-} from './scenario-schema.js';
+} from './scenario-config.js';
 export { scenarioJsonSchema } from './scenario-schema.js';
 export type { WorkloadResult } from './workload.js';
 export { fitWorkload } from './workload.js';

@@ -22,12 +22,12 @@ import {
   type VirtioTransport,
 } from '@pinhole/virtio';
 import type { Architecture, DeviceReach, Platform, PlatformCounters } from './architecture.js';
-import { architectures } from './architectures/index.js';
+import { architectureNames, architectures } from './architectures/index.js';
 import { CopyOnWriteDisk, createSeededDisk, type DiskSource } from './disk.js';
 import { MachineError } from './errors.js';
 import { GivenMemory, WatchedMemory, watchDmaOps } from './given-memory.js';
 import { judge, type RunFacts, type RunReport } from './report.js';
-import { architectureNames, type DeviceConfig, type Scenario } from './scenario-schema.js';
+import type { DeviceConfig, Scenario } from './scenario-config.js';
 import { checkWorkload, emptyResult, runWorkload, type WorkloadResult } from './workload.js';
 
 /** Options of {@link runScenario}. */

@@ -2,8 +2,9 @@ import { ModelError, parseSize } from '@pinhole/base';
 import { findKernelProfile, KERNEL_PROFILES, VIRTIO_DMA_POLICIES } from '@pinhole/guest';
 import { QEMU_PROFILES } from '@pinhole/hcall';
 import { z } from 'zod';
-import { architectures } from './architectures/index.js';
-import { OUTCOMES, type Outcome } from './outcome.js';
+import { architectureNames, architectures } from './architectures/index.js';
+import { OUTCOMES } from './outcome.js';
+import { IOMMUS, type MachineConfig, type Scenario } from './scenario-config.js';
 
 /** A number of bytes: `4096`, `64KiB`, `0x1000`. */
 const size = z
@@ -63,16 +64,6 @@ const only = <T extends string | number | boolean>(value: T, what: string) =>
 const names = <T extends { readonly id: string }>(items: readonly T[]): [string, ...string[]] =>
   items.map(({ id }) => id) as [string, ...string[]];
 
-/** For errors: `"pseries" or "arm64"`. */
-export function architectureNames(
-  known: readonly { readonly id: string }[] = architectures,
-): string {
-  return known.map(({ id }) => JSON.stringify(id)).join(' or ');
-}
-
-/** IOMMUs by QEMU's names; which machine can have which is the architecture's to say. */
-const IOMMUS = ['none', 'intel-iommu', 'virtio-iommu', 'smmuv3'] as const;
-
 /** What a PCI host bridge of a pseries machine can be told. */
 const hostBridge = {
   ddw: z
@@ -96,7 +87,10 @@ const hostBridge = {
 };
 
 const machine = z.strictObject({
-  arch: z.string(`expected ${architectureNames()}`).max(64).describe('The platform.'),
+  arch: z
+    .string(`expected ${architectureNames(architectures)}`)
+    .max(64)
+    .describe('The platform.'),
   memory: size.prefault('2GiB').describe('Guest memory.'),
   maxMemory: size.optional().describe("Room for hotplug: QEMU's maxmem. pseries only."),
   cpus: only(1, 'more CPUs are'),
@@ -200,85 +194,6 @@ const device = z.strictObject({
     .optional()
     .describe('A raw disk image, next to the scenario; default: a made 16 MiB disk.'),
 });
-
-/** A disk transfer of a workload, cut into direct I/Os. Bytes; multiples of 512. */
-export interface Transfer {
-  readonly offset: number;
-  readonly length: number;
-  readonly block: number;
-}
-
-/** One step of a workload. */
-export type WorkloadOperation =
-  | { readonly read: Transfer }
-  | { readonly write: Transfer & { readonly fill?: number | undefined } };
-
-/** A PCI host bridge of a pseries machine; what is left out is the machine type's. */
-export interface HostBridgeConfig {
-  readonly ddw?: boolean | undefined;
-  readonly dmaWindowSize: number;
-  readonly dmaWindowAddress?: bigint | undefined;
-  readonly dma64WindowAddress?: bigint | undefined;
-  readonly pageSizes?: bigint | undefined;
-  readonly limitedAddressMode: boolean;
-}
-
-/** The part of a scenario that describes hardware. Sizes in bytes. */
-export interface MachineConfig extends HostBridgeConfig {
-  readonly arch: string;
-  readonly memory: number;
-  readonly maxMemory?: number | undefined;
-  readonly cpus: 1;
-  readonly qemu: '7.2' | '10.0';
-  readonly type: string;
-  readonly tceHandler: 'qemu' | 'kvm';
-  readonly hostBridges: readonly (HostBridgeConfig & { readonly index: number })[];
-  readonly vio: readonly {
-    readonly reg: number;
-    readonly name: string;
-    readonly windowSize: number;
-  }[];
-  readonly dmaRanges?:
-    | readonly { readonly cpu: number; readonly bus: bigint; readonly size: number }[]
-    | undefined;
-  readonly iommu: (typeof IOMMUS)[number];
-  /** What an architecture from elsewhere asks for; checked by its `build`. */
-  readonly settings: Readonly<Record<string, string | number | boolean>>;
-}
-
-/** The part that describes the kernel. */
-export interface GuestConfig {
-  readonly kernel: string;
-  readonly policy: string;
-  readonly secure: boolean;
-  readonly cmdline: string;
-}
-
-/** One device. */
-export interface DeviceConfig {
-  readonly type: 'virtio-blk';
-  readonly iommuPlatform: boolean;
-  readonly packed: boolean;
-  readonly indirect: boolean;
-  readonly eventIdx: boolean;
-  readonly queues: number;
-  readonly vhost: 'off';
-  /** As the file has it: relative to the scenario. */
-  readonly image?: string | undefined;
-}
-
-/** A scenario, checked and complete. */
-export interface Scenario {
-  readonly title: string;
-  readonly machine: MachineConfig;
-  readonly guest: GuestConfig;
-  /** Exactly one. */
-  readonly devices: readonly DeviceConfig[];
-  readonly workload: readonly WorkloadOperation[];
-  /** How the run must end; a run that ends otherwise has failed. */
-  readonly expect?: Outcome | undefined;
-  readonly seed: number;
-}
 
 /** The scenario file. */
 export const scenarioSchema: z.ZodType<Scenario> = z.strictObject({

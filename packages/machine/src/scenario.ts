@@ -1,15 +1,10 @@
 import { type Document, isMap, isScalar, LineCounter, parseDocument } from 'yaml';
 import type { z } from 'zod';
 import type { Architecture } from './architecture.js';
-import { architectures } from './architectures/index.js';
+import { architectureNames, architectures } from './architectures/index.js';
 import { MachineError, type ScenarioProblem } from './errors.js';
-import {
-  architectureNames,
-  type MachineConfig,
-  machineOnlySchema,
-  type Scenario,
-  scenarioSchema,
-} from './scenario-schema.js';
+import type { MachineConfig, Scenario } from './scenario-config.js';
+import { machineOnlySchema, scenarioSchema } from './scenario-schema.js';
 
 /** A scenario file has at most this many characters; aliases in it expand at most 100 times. */
 const MAX_TEXT = 2 ** 20;

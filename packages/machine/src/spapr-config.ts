@@ -1,7 +1,7 @@
 import type { Tracer } from '@pinhole/base';
 import { SpaprMachine, type SpaprPhbConfig } from '@pinhole/hcall';
 import type { GuestMemory } from '@pinhole/memory';
-import type { HostBridgeConfig, MachineConfig } from './scenario-schema.js';
+import type { HostBridgeConfig, MachineConfig } from './scenario-config.js';
 
 /** Builds the hypervisor's side of a pseries machine from the `machine` part of a scenario. */
 export function createSpaprMachine(

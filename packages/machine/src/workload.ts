@@ -3,7 +3,7 @@ import { isBlkSuccess } from '@pinhole/guest';
 import type { GuestMemory } from '@pinhole/memory';
 import { type CopyOnWriteDisk, countDifferent, fillSeeded } from './disk.js';
 import { MachineError } from './errors.js';
-import type { Transfer, WorkloadOperation } from './scenario-schema.js';
+import type { Transfer, WorkloadOperation } from './scenario-config.js';
 
 /** What a read buffer holds before the read: what it still holds where nothing arrived. */
 const STALE = 0xa5;

@@ -17,7 +17,7 @@ import {
   type Platform,
   type PlatformOptions,
 } from '../architecture.js';
-import type { MachineConfig } from '../scenario-schema.js';
+import type { MachineConfig } from '../scenario-config.js';
 
 /** Where memory starts. [qemu v7.2 hw/arm/virt.c base_memmap VIRT_MEM] */
 const RAM_BASE = 0x4000_0000;

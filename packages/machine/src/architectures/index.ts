@@ -4,3 +4,8 @@ import { pseries } from './pseries.js';
 
 /** The architectures that scenarios can name. */
 export const architectures: readonly Architecture[] = [pseries, arm64];
+
+/** For errors: `"pseries" or "arm64"`. */
+export function architectureNames(known: readonly Architecture[]): string {
+  return known.map(({ id }) => JSON.stringify(id)).join(' or ');
+}

@@ -26,7 +26,7 @@ import {
   type Platform,
   type PlatformOptions,
 } from '../architecture.js';
-import type { MachineConfig } from '../scenario-schema.js';
+import type { MachineConfig } from '../scenario-config.js';
 import { createSpaprMachine } from '../spapr-config.js';
 
 /** Below this the kernel image and what firmware left; pages come from above. */

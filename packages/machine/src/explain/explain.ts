@@ -1,7 +1,7 @@
 /** Explains how the virtio devices of a machine reach memory. */
 import { KERNEL_PROFILES, kernelProfileForRelease } from '@pinhole/guest';
 import type { ConsoleFact } from '@pinhole/trace';
-import type { Scenario } from '../scenario-schema.js';
+import type { Scenario } from '../scenario-config.js';
 import { explainDevice } from './answer.js';
 import { type ConsoleReport, describeConsole } from './console-report.js';
 import { compareWithConsole, contradictionsOf } from './contradictions.js';

@@ -2,7 +2,7 @@
 import { createRng, NO_TRACE } from '@pinhole/base';
 import { findKernelProfile, findPolicy } from '@pinhole/guest';
 import { architectures } from '../architectures/index.js';
-import type { Scenario } from '../scenario-schema.js';
+import type { Scenario } from '../scenario-config.js';
 import type { ExplanationStep, PathId } from './explanation.js';
 import type { ModelRun } from './model-run.js';
 

@@ -4,7 +4,7 @@ import type { DiskSource } from '../disk.js';
 import type { RunReport } from '../report.js';
 import { runScenario } from '../run.js';
 import { parseScenario } from '../scenario.js';
-import type { Scenario } from '../scenario-schema.js';
+import type { Scenario } from '../scenario-config.js';
 import type { CostRow } from './explanation.js';
 import type { DeviceFacts, MachineFacts } from './facts.js';
 

@@ -1,6 +1,6 @@
 /** What a scenario says, in the terms of the other inputs. */
 import { formatSize } from '@pinhole/base';
-import type { Scenario } from '../scenario-schema.js';
+import type { Scenario } from '../scenario-config.js';
 import type { DeviceFacts, MachineFacts } from './facts.js';
 
 /** The machine of a scenario, and its devices. */
