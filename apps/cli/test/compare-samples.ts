@@ -54,7 +54,7 @@ export function hostilePath({ number, report }: ComparedPath): ComparedPath {
       },
       counters: {
         ...report.counters,
-        setup: { hcalls: { [HOSTILE]: 1 }, translations: 0 },
+        setup: { ...report.counters.setup, hcalls: { [HOSTILE]: 1 } },
         hcallsPerRequest: { [HOSTILE]: 1.5 },
         hcallsPerRequestTotal: 1.5,
       },
