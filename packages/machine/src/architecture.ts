@@ -17,6 +17,8 @@ export interface PlatformOptions {
 export interface PlatformCounters {
   /** Hypercalls by name. Empty where the guest makes none. */
   readonly hcalls: Readonly<Record<string, number>>;
+  /** TCEs that hypercalls wrote; absent where there are none. */
+  readonly tcesWritten?: number;
   /** IOMMU entries that grant a permission, now, and the most there ever were. */
   readonly tcesLive: number;
   readonly tcesPeak: number;

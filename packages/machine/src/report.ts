@@ -1,5 +1,6 @@
 import { formatSize } from '@pinhole/base';
 import type { DeviceReach, PlatformCounters } from './architecture.js';
+import type { RunEvidence } from './evidence.js';
 import type { Outcome } from './outcome.js';
 import type { WorkloadResult } from './workload.js';
 
@@ -14,6 +15,8 @@ export interface RunReport {
     readonly kernel: string;
     readonly policy: string;
     readonly secure: boolean;
+    /** Who answers TCE hypercalls, on machines that have them. */
+    readonly tceHandler: 'qemu' | 'kvm';
     /** `iommu_platform` of the device. */
     readonly flag: boolean;
     readonly diskSize: number;
@@ -37,7 +40,13 @@ export interface RunReport {
   readonly counters: {
     /** Until the driver was up, and for the workload. */
     readonly setup: Pick<PlatformCounters, 'hcalls' | 'translations' | 'iommu'>;
-    readonly workload: Pick<PlatformCounters, 'hcalls' | 'translations' | 'iommu' | 'bytesBounced'>;
+    readonly workload: Pick<PlatformCounters, 'hcalls' | 'translations' | 'iommu' | 'bytesBounced'> & {
+      /** TCEs that hypercalls wrote. */
+      readonly tcesWritten: number;
+      /** The driver's notifications, and the device's. */
+      readonly kicks: number;
+      readonly interrupts: number;
+    };
     readonly dataSegments: number;
     readonly hcallsPerRequest: Readonly<Record<string, number>>;
     readonly hcallsPerRequestTotal: number;
@@ -55,6 +64,8 @@ export interface RunReport {
   };
   /** The most that the device could reach when it was kicked. */
   readonly reach: DeviceReach;
+  /** Where what went wrong was first seen. */
+  readonly evidence: RunEvidence;
   readonly verdict: { readonly outcome: Outcome; readonly text: string };
 }
 

@@ -91,6 +91,9 @@ function buildPlatform(
   }
 }
 
+/** What the platform counts, and the device. */
+type RunCounters = PlatformCounters & { readonly kicks: number; readonly interrupts: number };
+
 function connectPci(core: VirtioDeviceCore): VirtioTransport {
   const fn = createVirtioPci({ device: core, mode: 'modern', name: '0000:00:01.0' });
   const plugged = createPciTransport(fn, { interrupts: connectPciInterrupts(fn) });
@@ -146,6 +149,7 @@ class ScenarioRun {
       tracer: this.#tracer,
     });
     const setup = platform.counters();
+    const { kicks, interrupts } = blk.core.notifications;
     const expected = new CopyOnWriteDisk(source);
     const { guestMemory: memory, pages } = platform;
     const data = probed.ok
@@ -180,7 +184,13 @@ class ScenarioRun {
       warnings: this.#warnings,
       deviceErrors: blk.core.errors,
       data,
-      counters: this.#count(setup, platform.counters(), data, driver?.dataSegments ?? 0, blk),
+      counters: this.#count(
+        { ...setup, kicks, interrupts },
+        { ...platform.counters(), ...blk.core.notifications },
+        data,
+        driver?.dataSegments ?? 0,
+        blk,
+      ),
       reach: this.#reach,
     };
     return { ...facts, verdict: judge(facts) };
@@ -233,14 +243,15 @@ class ScenarioRun {
       kernel: guest.kernel,
       policy: guest.policy,
       secure: guest.secure,
+      tceHandler: machine.tceHandler,
       flag,
       diskSize,
     };
   }
 
   #count(
-    setup: PlatformCounters,
-    end: PlatformCounters,
+    setup: RunCounters,
+    end: RunCounters,
     data: WorkloadResult,
     dataSegments: number,
     blk: VirtioBlk,
@@ -264,6 +275,9 @@ class ScenarioRun {
           commands: end.iommu.commands - setup.iommu.commands,
         },
         bytesBounced: end.bytesBounced - setup.bytesBounced,
+        tcesWritten: (end.tcesWritten ?? 0) - (setup.tcesWritten ?? 0),
+        kicks: end.kicks - setup.kicks,
+        interrupts: end.interrupts - setup.interrupts,
       },
       dataSegments,
       hcallsPerRequest: Object.fromEntries(

@@ -46,6 +46,8 @@ export class TceTable {
   translations = 0;
   /** Rises with each change of the table: who remembers what it held can tell whether it still does. */
   changes = 0;
+  /** Entries written, one at a time or in bulk, since the table was made. A statistic of the run. */
+  entriesWritten = 0;
   #store: TceStore | undefined;
   #peakLive = 0;
   #busHi = 0;
@@ -182,6 +184,7 @@ export class TceTable {
   storeHalves(index: number, hi: number, lo: number): void {
     invariant(index >= 0 && index < this.nbTable, 'TceTable: index inside the table');
     this.changes += 1;
+    this.entriesWritten += 1;
     const store = this.#writable();
     store.set(index, hi, lo);
     if (store.live > this.#peakLive) this.#peakLive = store.live;
@@ -210,6 +213,7 @@ export class TceTable {
   fillSilently(index: number, count: number, hi: number, lo: number): void {
     invariant(index >= 0 && index + count <= this.nbTable, 'TceTable: range inside the table');
     this.changes += 1;
+    this.entriesWritten += count;
     if (this.#store === undefined && hi === 0 && lo === 0) return;
     const store = this.#writable();
     store.fill(index, count, hi, lo);

@@ -122,6 +122,7 @@ function buildPseries(options: PlatformOptions): Platform {
     ...(swiotlb === undefined ? {} : { bouncePool: { base: swiotlb.base, size: swiotlb.size } }),
     counters: () => ({
       hcalls: countHypercalls(hypercalls),
+      tcesWritten: sum(phb, (table) => table.entriesWritten),
       tcesLive: sum(phb, (table) => table.live),
       tcesPeak: sum(phb, (table) => table.peakLive),
       translations: phb.translations,

@@ -31,6 +31,8 @@ export class VirtioDeviceCore {
   readonly tracer: Tracer;
   /** The messages of `fail`, oldest first. */
   readonly errors: string[] = [];
+  /** Notifications, both ways, since the device was made: what a driver's kicks and its interrupts cost. */
+  readonly notifications = { kicks: 0, interrupts: 0 };
   readonly #options: VirtioDeviceOptions;
   readonly #hooks: DeviceHooks;
   readonly #config: Uint8Array;
@@ -217,6 +219,11 @@ export class VirtioDeviceCore {
    * [qemu v7.2 hw/virtio/virtio.c virtio_queue_notify]
    */
   notifyQueue(index: number, _data?: number): void {
+    this.notifications.kicks += 1;
+    this.#serveQueue(index);
+  }
+
+  #serveQueue(index: number): void {
     const queue = this.queues[index];
     if (queue === undefined || !queue.isConfigured || this.#isBroken) return;
     if (this.tracer.on) {
@@ -280,6 +287,7 @@ export class VirtioDeviceCore {
       this.tracer.event('device', name, { vdev: this.id, vq: queue.id });
     }
     this.#isr |= ISR_QUEUE;
+    this.notifications.interrupts += 1;
     // An irqfd is signalled even when the device is broken. [qemu v7.2 hw/virtio/virtio.c virtio_notify_irqfd]
     if (this.#usesEventFds || !this.isBroken) this.#interrupt?.('queue', index);
     return true;
@@ -393,7 +401,7 @@ export class VirtioDeviceCore {
 
   /** Buffers may be waiting already. [qemu v7.2 hw/block/dataplane/virtio-blk.c virtio_blk_data_plane_start] */
   #kickAll(): void {
-    for (let index = 0; index < this.queues.length; index += 1) this.notifyQueue(index);
+    for (let index = 0; index < this.queues.length; index += 1) this.#serveQueue(index);
   }
 
   #selectQueues(): void {
