@@ -4,8 +4,10 @@ import { ModelError } from '@pinhole/base';
  * - `E_SCENARIO`: a scenario that is not one: a wrong key, type or value, or no YAML at all.
  * - `E_MACHINE`: a machine that cannot exist.
  * - `E_WORKLOAD`: a workload that does not fit the disk.
+ * - `E_COSTS`: constants of the cost model that are none, or missing.
+ * - `E_SWEEP`: values, files or shards that make no sweep.
  */
-export type MachineErrorCode = 'E_SCENARIO' | 'E_MACHINE' | 'E_WORKLOAD';
+export type MachineErrorCode = 'E_SCENARIO' | 'E_MACHINE' | 'E_WORKLOAD' | 'E_COSTS' | 'E_SWEEP';
 
 /** One thing that is wrong with a scenario. */
 export interface ScenarioProblem {

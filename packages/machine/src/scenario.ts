@@ -1,13 +1,9 @@
-import { type Document, isMap, isScalar, LineCounter, parseDocument } from 'yaml';
 import type { z } from 'zod';
 import type { Architecture } from './architecture.js';
 import { architectureNames, architectures } from './architectures/index.js';
-import { MachineError, type ScenarioProblem } from './errors.js';
+import { readChecked } from './checked-text.js';
 import type { MachineConfig, Scenario } from './scenario-config.js';
 import { machineOnlySchema, scenarioSchema } from './scenario-schema.js';
-
-/** A scenario file has at most this many characters; aliases in it expand at most 100 times. */
-const MAX_TEXT = 2 ** 20;
 
 /** Options of {@link parseScenario}. */
 export interface ParseScenarioOptions {
@@ -41,166 +37,18 @@ function parseChecked<T extends { readonly machine: MachineConfig }>(
   text: string,
   options: ParseScenarioOptions,
 ): T {
-  const fail = (problems: readonly ScenarioProblem[]): MachineError =>
-    new MachineError(
-      'E_SCENARIO',
-      problems,
-      options.file === undefined ? {} : { file: options.file },
-    );
-  if (text.length > MAX_TEXT) {
-    throw fail([
-      { path: '', message: `expected at most ${MAX_TEXT} characters, found ${text.length}` },
-    ]);
-  }
-  const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter });
-  if (document.errors.length > 0) {
-    throw fail(
-      document.errors.map((error) => {
-        const { line, col } = lineCounter.linePos(error.pos[0]);
-        const message = error.message.split('\n')[0]?.replace(/ at line \d+, column \d+:?$/, '');
-        return { path: '', line, column: col, message: message ?? 'not YAML' };
-      }),
-    );
-  }
-  const overridden = applySettings(document, options.set ?? []);
-  let value: unknown;
-  try {
-    value = document.toJS({ maxAliasCount: 100 });
-  } catch (error) {
-    const message = error instanceof Error ? error.message : 'the document cannot be expanded';
-    throw fail([{ path: '', line: 1, column: 1, message }]);
-  }
-  const result = schema.safeParse(value);
-  if (result.success) {
-    const { arch } = result.data.machine;
-    const known = options.architectures ?? architectures;
-    if (known.some(({ id }) => id === arch)) return result.data;
-    const place = overridden.has('machine.arch')
-      ? {}
-      : positionOf(document, lineCounter, ['machine', 'arch'], false);
-    const message = `expected ${architectureNames(known)}, found "${arch}"`;
-    throw fail([{ path: 'machine.arch', ...place, message }]);
-  }
-  throw fail(
-    result.error.issues.flatMap((issue) =>
-      toProblems(issue, value, document, lineCounter, overridden),
-    ),
-  );
-}
-
-// Applies `path=value`; the value is YAML. Returns the paths, which have no place in the file.
-function applySettings(document: Document, settings: readonly string[]): Set<string> {
-  const overridden = new Set<string>();
-  for (const setting of settings) {
-    const split = setting.indexOf('=');
-    const path = setting.slice(0, Math.max(split, 0));
-    const keys = [...path.matchAll(/[^.[\]]+/g)].map(([key]) =>
-      /^\d+$/.test(key) ? Number(key) : key,
-    );
-    if (split < 1 || keys.length === 0) {
-      throw new MachineError('E_SCENARIO', [
-        {
-          path: '',
-          message: `--set: expected path=value such as machine.memory=4GiB, found "${setting}"`,
-        },
-      ]);
-    }
-    const given = parseDocument(setting.slice(split + 1));
-    if (given.errors.length > 0) {
-      throw new MachineError('E_SCENARIO', [
-        {
-          path: formatPath(keys),
-          message: `--set: expected a value in YAML, found "${setting.slice(split + 1)}"`,
-        },
-      ]);
-    }
-    const value = given.toJS() as unknown;
-    try {
-      document.setIn(keys, document.createNode(value));
-    } catch {
-      throw new MachineError('E_SCENARIO', [
-        { path: formatPath(keys), message: '--set: the scenario has nothing here that can be set' },
-      ]);
-    }
-    overridden.add(formatPath(keys));
-  }
-  return overridden;
-}
-
-function toProblems(
-  issue: z.core.$ZodIssue,
-  value: unknown,
-  document: Document,
-  lineCounter: LineCounter,
-  overridden: ReadonlySet<string>,
-): ScenarioProblem[] {
-  const path = issue.path.filter((key) => typeof key !== 'symbol');
-  if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => ({
-      path: formatPath([...path, key]),
-      ...positionOf(document, lineCounter, [...path, key], true),
-      message:
-        'expected one of the keys that the schema has, found an unknown one (see `pinhole config schema`)',
-    }));
-  }
-  const name = formatPath(path);
-  const found = lookUp(value, path);
-  const position = overridden.has(name) ? {} : positionOf(document, lineCounter, path, false);
-  return [{ path: name, ...position, message: `${describeIssue(issue)}, found ${show(found)}` }];
-}
-
-function describeIssue(issue: z.core.$ZodIssue): string {
-  if (issue.code === 'invalid_value' && !issue.message.startsWith('expected ')) {
-    return `expected ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
-  }
-  const message = issue.message.replace(/^Invalid input: /, '').replace(/, received .*$/, '');
-  // A size that is none says what it found already.
-  return message.replace(/, found ".*"$/, '');
-}
-
-function lookUp(value: unknown, path: readonly (string | number)[]): unknown {
-  let at = value;
-  for (const key of path) {
-    if (at === null || typeof at !== 'object') return undefined;
-    at = (at as Record<string | number, unknown>)[key];
-  }
-  return at;
-}
-
-function show(value: unknown): string {
-  if (value === undefined) return 'nothing';
-  const text = JSON.stringify(value, (_key, item: unknown) =>
-    typeof item === 'bigint' ? item.toString() : item,
-  );
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
-}
-
-// Where a value (or a key) stands; of a missing one, where its parent stands.
-function positionOf(
-  document: Document,
-  lineCounter: LineCounter,
-  path: readonly (string | number)[],
-  isKey: boolean,
-): { line?: number; column?: number } {
-  for (let length = path.length; length >= 0; length -= 1) {
-    const keys = path.slice(0, length);
-    const parent: unknown = length === 0 ? undefined : document.getIn(keys.slice(0, -1), true);
-    const pair = isMap(parent)
-      ? parent.items.find(({ key }) => isScalar(key) && key.value === keys.at(-1))
-      : undefined;
-    const node: unknown = isKey && length === path.length ? pair?.key : document.getIn(keys, true);
-    const range = (node as { range?: readonly number[] | null } | undefined)?.range;
-    if (range?.[0] !== undefined) {
-      const { line, col } = lineCounter.linePos(range[0]);
-      return { line, column: col };
-    }
-  }
-  return {};
-}
-
-function formatPath(path: readonly (string | number)[]): string {
-  return path
-    .map((key, index) => (typeof key === 'number' ? `[${key}]` : index === 0 ? key : `.${key}`))
-    .join('');
+  const known = options.architectures ?? architectures;
+  return readChecked(text, {
+    schema,
+    code: 'E_SCENARIO',
+    file: options.file,
+    set: options.set,
+    check: ({ machine: { arch } }) =>
+      known.some(({ id }) => id === arch)
+        ? undefined
+        : {
+            path: 'machine.arch',
+            message: `expected ${architectureNames(known)}, found "${arch}"`,
+          },
+  });
 }
