@@ -40,7 +40,10 @@ export interface RunReport {
   readonly counters: {
     /** Until the driver was up, and for the workload. */
     readonly setup: Pick<PlatformCounters, 'hcalls' | 'translations' | 'iommu'>;
-    readonly workload: Pick<PlatformCounters, 'hcalls' | 'translations' | 'iommu' | 'bytesBounced'> & {
+    readonly workload: Pick<
+      PlatformCounters,
+      'hcalls' | 'translations' | 'iommu' | 'bytesBounced'
+    > & {
       /** TCEs that hypercalls wrote. */
       readonly tcesWritten: number;
       /** The driver's notifications, and the device's. */

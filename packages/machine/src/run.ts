@@ -1,4 +1,12 @@
-import { createRng, hex, invariant, ModelError, NO_TRACE, type Tracer } from '@pinhole/base';
+import {
+  createRng,
+  type Gpa,
+  hex,
+  invariant,
+  ModelError,
+  NO_TRACE,
+  type Tracer,
+} from '@pinhole/base';
 import {
   createPhysicalDmaOps,
   findKernelProfile,
@@ -8,7 +16,7 @@ import {
   probeVirtioBlk,
   type VirtioDmaPolicy,
 } from '@pinhole/guest';
-import type { DmaOps, DmaSpace } from '@pinhole/memory';
+import { type DmaOps, type DmaSpace, HypervisorView } from '@pinhole/memory';
 import { VirtioBlk } from '@pinhole/qemu';
 import {
   connectPciInterrupts,
@@ -25,7 +33,8 @@ import type { Architecture, DeviceReach, Platform, PlatformCounters } from './ar
 import { architectureNames, architectures } from './architectures/index.js';
 import { CopyOnWriteDisk, createSeededDisk, type DiskSource } from './disk.js';
 import { MachineError } from './errors.js';
-import { GivenMemory, WatchedMemory, watchDmaOps } from './given-memory.js';
+import { type AddressKind, describeEvidence } from './evidence.js';
+import { GivenMemory, WatchedMemory, watchDmaOps, watchSpace } from './given-memory.js';
 import { judge, type RunFacts, type RunReport } from './report.js';
 import type { DeviceConfig, Scenario } from './scenario-config.js';
 import { checkWorkload, emptyResult, runWorkload, type WorkloadResult } from './workload.js';
@@ -91,6 +100,9 @@ function buildPlatform(
   }
 }
 
+/** Distinct pages are counted up to this many. */
+const MOST_PAGES = 65_536;
+
 /** What the platform counts, and the device. */
 type RunCounters = PlatformCounters & { readonly kicks: number; readonly interrupts: number };
 
@@ -108,6 +120,7 @@ class ScenarioRun {
   readonly #given: GivenMemory;
   readonly #warnings: string[] = [];
   #reach: DeviceReach = { addressable: 0, plaintext: 0 };
+  #handsOut: AddressKind = 'physical';
   #decision = { dmaOps: 'none', because: 'the driver did not get that far' };
 
   constructor(scenario: Scenario, platform: Platform, tracer: Tracer) {
@@ -125,18 +138,19 @@ class ScenarioRun {
   ): RunReport {
     const platform = this.#platform;
     const disk = new CopyOnWriteDisk(source);
+    const usedSpace =
+      (device.iommuPlatform ? platform.busSpace : undefined) ?? platform.systemMemory;
     const blk = new VirtioBlk({
       backend: disk,
-      memory: new WatchedMemory(platform.hypervisorMemory, this.#given),
-      systemMemory: platform.systemMemory,
-      ...(platform.busSpace === undefined ? {} : { busSpace: platform.busSpace }),
+      memory: new WatchedMemory(platform.hypervisorMemory, this.#given, usedSpace.isIdentity),
+      ...this.#watchedSpaces(),
       iommuPlatform: device.iommuPlatform,
       indirect: device.indirect,
       eventIdx: device.eventIdx,
       packed: device.packed,
       numQueues: device.queues,
       // The device can reach most when all of a request is mapped.
-      onKick: (space) => this.#sampleReach(space),
+      onKick: () => this.#sampleReach(usedSpace),
       tracer: this.#tracer,
     });
     const probed = probeVirtioBlk({
@@ -152,6 +166,7 @@ class ScenarioRun {
     const { kicks, interrupts } = blk.core.notifications;
     const expected = new CopyOnWriteDisk(source);
     const { guestMemory: memory, pages } = platform;
+    const privatePagesExposed = new Set<Gpa>();
     const data = probed.ok
       ? runWorkload(this.#scenario.workload, {
           driver: probed.driver,
@@ -161,8 +176,13 @@ class ScenarioRun {
           disk,
           expected,
           seed: this.#scenario.seed,
+          onExposed: (gpa) => {
+            if (privatePagesExposed.size < MOST_PAGES)
+              privatePagesExposed.add(gpa - (gpa % pages.pageSize));
+          },
         })
       : emptyResult();
+    const end = platform.counters();
     const driver = probed.ok ? probed.driver : undefined;
     const facts: RunFacts = {
       schemaVersion: 1,
@@ -186,14 +206,35 @@ class ScenarioRun {
       data,
       counters: this.#count(
         { ...setup, kicks, interrupts },
-        { ...platform.counters(), ...blk.core.notifications },
+        { ...end, ...blk.core.notifications },
         data,
         driver?.dataSegments ?? 0,
         blk,
       ),
       reach: this.#reach,
+      evidence: describeEvidence({
+        given: this.#given,
+        guest: this.#handsOut,
+        device: usedSpace.isIdentity ? 'physical' : 'bus',
+        view:
+          platform.hypervisorMemory instanceof HypervisorView
+            ? platform.hypervisorMemory
+            : undefined,
+        privatePagesExposed,
+        entriesLeft: data.hung > 0 ? 0 : Math.max(0, end.tcesLive - setup.tcesLive),
+      }),
     };
     return { ...facts, verdict: judge(facts) };
+  }
+
+  #watchedSpaces(): { systemMemory: DmaSpace; busSpace?: DmaSpace } {
+    const { systemMemory, busSpace } = this.#platform;
+    const watched = watchSpace(systemMemory, this.#given);
+    if (busSpace === undefined) return { systemMemory: watched };
+    // A bus without anything of its own is system memory, and must be seen to be.
+    const isSame = busSpace === systemMemory;
+    const bus = isSame ? watched : watchSpace(busSpace, this.#given);
+    return { systemMemory: watched, busSpace: bus };
   }
 
   #chooseDma(features: bigint, policy: VirtioDmaPolicy): DmaOps {
@@ -217,6 +258,7 @@ class ScenarioRun {
       }
     }
     const isPhysical = decision.ops === 'physical';
+    this.#handsOut = isPhysical ? 'physical' : 'bus';
     const ops = isPhysical ? createPhysicalDmaOps({ memory: guestMemory, pages }) : api.ops;
     this.#decision = {
       dmaOps: ops.name,

@@ -47,6 +47,8 @@ export interface WorkloadOptions {
   /** A copy of it that the device never sees: what must come out. */
   readonly expected: CopyOnWriteDisk;
   readonly seed: number;
+  /** Told of each piece of a secure guest's buffers that the hypervisor saw in clear. */
+  readonly onExposed?: (gpa: number) => void;
 }
 
 /** @throws MachineError `E_WORKLOAD` when an operation does not fit the disk. */
@@ -174,7 +176,9 @@ class WorkloadRun {
       for (let at = 0; at < length; at += PROBE) {
         const end = Math.min(at + PROBE, length);
         const differs = countDifferent(inside.subarray(at, end), outside.subarray(at, end)) > 0;
-        if (!differs) this.#result.privateBytesExposed += end - at;
+        if (differs) continue;
+        this.#result.privateBytesExposed += end - at;
+        this.#options.onExposed?.(gpa + at);
       }
     }
   }

@@ -4,6 +4,9 @@ import type { PageOwnership } from './ownership.js';
 import { outOfRange } from './sparse-memory.js';
 import type { GuestMemory, MemoryRegion } from './types.js';
 
+/** Distinct pages are kept up to this many. */
+const MOST_PAGES = 65_536;
+
 /**
  * A secure guest's memory as the hypervisor and its devices see it: shared pages as they are,
  * private pages as ciphertext. A write to a private page does not reach the guest: the ultravisor
@@ -19,6 +22,8 @@ export class HypervisorView extends ByteMemory {
   ciphertextBytesRead = 0;
   /** Bytes that the hypervisor tried to write to private pages. */
   privateBytesWriteRefused = 0;
+  /** Where the private pages are that it touched; the first 65,536 of them. */
+  readonly privatePagesTouched: Set<Gpa> = new Set();
   readonly #memory: GuestMemory;
   readonly #ownership: PageOwnership;
 
@@ -37,6 +42,7 @@ export class HypervisorView extends ByteMemory {
     this.#memory.read(gpa, into);
     this.#forEachPart(gpa, into.length, (offset, length, isShared) => {
       if (isShared) return;
+      this.#touch(gpa + offset);
       encrypt(gpa + offset, into.subarray(offset, offset + length));
       this.ciphertextBytesRead += length;
     });
@@ -46,8 +52,16 @@ export class HypervisorView extends ByteMemory {
     if (!this.#memory.isBacked(gpa, from.length)) throw outOfRange(gpa, from.length);
     this.#forEachPart(gpa, from.length, (offset, length, isShared) => {
       if (isShared) this.#memory.write(gpa + offset, from.subarray(offset, offset + length));
-      else this.privateBytesWriteRefused += length;
+      else {
+        this.#touch(gpa + offset);
+        this.privateBytesWriteRefused += length;
+      }
     });
+  }
+
+  #touch(gpa: Gpa): void {
+    if (this.privatePagesTouched.size >= MOST_PAGES) return;
+    this.privatePagesTouched.add(gpa - (gpa % this.#ownership.pageSize));
   }
 
   #forEachPart(
