@@ -79,6 +79,8 @@ export { hasRestrictedVirtioAccess } from './restricted-access.js';
 export { Rtas } from './rtas.js';
 export type { SwiotlbOptions } from './swiotlb.js';
 export { Swiotlb, swiotlbPool } from './swiotlb.js';
+export type { SwiotlbSlotsOptions } from './swiotlb-slots.js';
+export { SwiotlbSlots } from './swiotlb-slots.js';
 export type { TceCallsOptions, TceWindow } from './tce-calls.js';
 export { TceCalls } from './tce-calls.js';
 export type { VirtioDmaPolicy, VringDmaDecision, VringDmaQuestion } from './vring-dma.js';

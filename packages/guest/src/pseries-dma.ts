@@ -405,6 +405,7 @@ export class PseriesDma {
       size: bytes,
       pageSize: pages.pageSize,
       cpus: areas,
+      search: kernel.swiotlb.search,
       onFull: (message) => this.#warn(this.#printer('virtio-pci', DEFAULT_SLOT), message),
     });
   }

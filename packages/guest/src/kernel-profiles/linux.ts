@@ -71,6 +71,7 @@ export const linux418: KernelProfile = {
   swiotlb: {
     isForcedForSecure: false,
     hasAreas: false,
+    search: 'page-strides',
     source: '[linux commit 2efbc58f157a], 5.4 by date, is the first',
   },
   trace: { source: '[linux v6.12 include/trace/events/dma.h] is the first' },
@@ -138,6 +139,7 @@ export const linux54: KernelProfile = {
   swiotlb: {
     isForcedForSecure: true,
     hasAreas: false,
+    search: 'page-strides',
     source: '[linux v6.1 arch/powerpc/platforms/pseries/svm.c svm_swiotlb_init], since 5.4 by date',
   },
 };
@@ -214,7 +216,8 @@ export const linux61: KernelProfile = {
   swiotlb: {
     isForcedForSecure: true,
     hasAreas: true,
-    source: '[linux v6.1 kernel/dma/swiotlb.c swiotlb_init_io_tlb_mem]',
+    search: 'page-strides',
+    source: '[linux v6.1 kernel/dma/swiotlb.c swiotlb_init_io_tlb_mem, swiotlb_do_find_slots]',
   },
 };
 
@@ -231,6 +234,11 @@ export const linux6120: KernelProfile = {
     queriesAtBoot: true,
     source:
       '[linux v6.12 arch/powerpc/platforms/pseries/iommu.c enable_ddw] without commits 67dfc11982f7 and 6aa989ab2bd0',
+  },
+  swiotlb: {
+    ...linux61.swiotlb,
+    search: 'page-or-mask',
+    source: '[linux v6.12 kernel/dma/swiotlb.c swiotlb_search_pool_area]',
   },
   trace: {
     mapEvent: 'dma_map_page',

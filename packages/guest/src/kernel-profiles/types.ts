@@ -111,6 +111,12 @@ export interface SwiotlbProfile {
   readonly isForcedForSecure: boolean;
   /** The pool has one area a CPU. */
   readonly hasAreas: boolean;
+  /**
+   * Which slots a buffer of a page or more can get: `page-strides`, page-aligned ones, and for a device
+   * with alignment bits of its own as many times fewer; `page-or-mask`, page-aligned ones, or those that
+   * such a device asks for.
+   */
+  readonly search: 'page-strides' | 'page-or-mask';
   readonly source: string;
 }
 
