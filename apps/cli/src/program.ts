@@ -1,5 +1,8 @@
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { VERSION } from './version.js';
+
+/** The shells that completions are written for. */
+const SHELLS = ['bash', 'zsh', 'fish', 'powershell'] as const;
 
 const collect = (value: string, previous: readonly string[]): string[] => [...previous, value];
 
@@ -191,6 +194,28 @@ What cannot be carried out is answered by {"error":{"line":...,"code":...,"messa
     .action(async (...args: Parameters<typeof import('./conform-virtio.js').conformVirtio>) =>
       (await import('./conform-virtio.js')).conformVirtio(...args),
     );
+  program
+    .command('completion')
+    .description("a script that makes a shell's Tab key complete pinhole's words")
+    .addArgument(new Argument('<shell>', 'which shell').choices(SHELLS))
+    .addHelpText(
+      'after',
+      `
+bash: source <(pinhole completion bash)           zsh:        source <(pinhole completion zsh)
+fish: pinhole completion fish | source            PowerShell: pinhole completion powershell | Out-String | Invoke-Expression
+The line goes into the shell's start-up file (~/.bashrc, ~/.zshrc after compinit, ...).`,
+    )
+    .action(async (shell: string) => (await import('./completion.js')).printScript(shell));
+  program
+    .command('complete', { hidden: true })
+    .description('what the completion scripts ask: words after --')
+    .argument('[words...]')
+    .helpOption(false)
+    .allowUnknownOption()
+    .action(async () => {
+      const words = process.argv.slice(process.argv.indexOf('--') + 1);
+      await (await import('./completion.js')).answer(program, words);
+    });
   const config = program.command('config').description('about scenario files');
   config
     .command('schema')
