@@ -8,6 +8,20 @@ export type {
 } from './architecture.js';
 export { defineArchitecture } from './architecture.js';
 export { architectures } from './architectures/index.js';
+export type { CostName, CostRole } from './costs/constants.js';
+export { COST_ITEMS, COST_NAMES } from './costs/constants.js';
+export type { ParseCostsOptions } from './costs/costs-file.js';
+export { parseCosts } from './costs/costs-file.js';
+export { estimateCosts } from './costs/estimate.js';
+export { COST_PRESETS, defaultCostPreset, findCostPreset } from './costs/presets.js';
+export type {
+  CostConstant,
+  CostEstimate,
+  CostPart,
+  CostPreset,
+  CostRange,
+  CostStatus,
+} from './costs/types.js';
 export type { DiskSource } from './disk.js';
 export { CopyOnWriteDisk, createSeededDisk, DEFAULT_DISK_SIZE } from './disk.js';
 export type { MachineErrorCode, ScenarioProblem } from './errors.js';
@@ -34,6 +48,22 @@ export type {
 export type { Fact, NotUnderstood } from './explain/facts.js';
 export type { HcallAnswer } from './hcall-session.js';
 export { HcallSession, MAX_HCALL_LINE } from './hcall-session.js';
+export type { MatrixCell, MatrixFilter, MatrixPlatform, MatrixRing } from './matrix/axes.js';
+export {
+  MATRIX_POLICIES,
+  MATRIX_RINGS,
+  matrixCells,
+  matrixPlatforms,
+  parseCellId,
+  policyTitle,
+} from './matrix/axes.js';
+export { scenarioOfCell, scenarioTextOfCell } from './matrix/cell-scenario.js';
+export type { CellFinding, CellOutcome } from './matrix/classify.js';
+export { CELL_OUTCOMES, classify } from './matrix/classify.js';
+export type { MatrixErrorCode } from './matrix/errors.js';
+export { MatrixError } from './matrix/errors.js';
+export type { CellCounters, CellResult } from './matrix/run-cell.js';
+export { describeCell, matrixDisk, runCell } from './matrix/run-cell.js';
 export type { Outcome } from './outcome.js';
 export { OUTCOMES } from './outcome.js';
 export { BusAddresses } from './replay/bus-addresses.js';

@@ -24,6 +24,8 @@ export interface WorkloadResult {
   hung: number;
   bytesRead: number;
   bytesReadWrong: number;
+  /** Of those, bytes of reads that the device said were done. */
+  bytesReadWrongSilently: number;
   bytesWritten: number;
   /** Bytes of the image that differ from the independent copy after all writes. */
   imageBytesWrong: number;
@@ -79,6 +81,7 @@ export function emptyResult(): WorkloadResult {
     hung: 0,
     bytesRead: 0,
     bytesReadWrong: 0,
+    bytesReadWrongSilently: 0,
     bytesWritten: 0,
     imageBytesWrong: 0,
     privateBytesExposed: 0,
@@ -119,7 +122,7 @@ class WorkloadRun {
     const { driver, memory, expected } = this.#options;
     const runs = this.#buffer(length);
     for (const { gpa, length: bytes } of runs) memory.fill(gpa, bytes, STALE);
-    this.#note(`read of ${length} bytes at ${offset}`, driver.read(offset, runs));
+    const isServed = this.#note(`read of ${length} bytes at ${offset}`, driver.read(offset, runs));
     const found = new Uint8Array(length);
     const right = new Uint8Array(length);
     let at = 0;
@@ -132,6 +135,7 @@ class WorkloadRun {
     this.#result.bytesRead += length;
     const wrong = countDifferent(found, right);
     this.#result.bytesReadWrong += wrong;
+    if (isServed) this.#result.bytesReadWrongSilently += wrong;
     if (wrong > 0) this.#result.firstWrong ??= firstDifference(offset, right, found);
   }
 
@@ -183,7 +187,8 @@ class WorkloadRun {
     }
   }
 
-  #note(what: string, outcomes: ReturnType<VirtioBlkDriver['read']>): void {
+  // Says whether the device served all of it.
+  #note(what: string, outcomes: ReturnType<VirtioBlkDriver['read']>): boolean {
     for (const outcome of outcomes) {
       this.#result.requests += 1;
       if (isBlkSuccess(outcome)) this.#result.completed += 1;
@@ -199,6 +204,7 @@ class WorkloadRun {
             : 'no answer from the device';
       this.#result.firstFailure ??= `${what}: ${how}`;
     }
+    return outcomes.every(isBlkSuccess);
   }
 }
 
