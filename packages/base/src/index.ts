@@ -15,6 +15,7 @@ export {
   u16,
 } from './address.js';
 export { InternalError, invariant, ModelError, NotModelled } from './errors.js';
+export { editDistance, nearestName } from './nearest.js';
 export type { Rng } from './rng.js';
 export { createRng } from './rng.js';
 export { formatSize, parseSize } from './size.js';

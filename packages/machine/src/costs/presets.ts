@@ -1,0 +1,156 @@
+/**
+ * The machines that there are constants for. A range that is cited or measured goes from the lowest
+ * to the highest figure of its source, and its middle is the geometric mean of the two unless the
+ * source has a middle itself. Nothing here is fitted to a figure that docs/COSTS.md checks.
+ */
+import { nearestName } from '@pinhole/base';
+import { MachineError } from '../errors.js';
+import type { CostConstant, CostPreset, CostRange, CostStatus } from './types.js';
+
+const constant =
+  (status: CostStatus, unit: CostConstant['unit'] = 'ns') =>
+  (low: number, mid: number, high: number, source: string): CostConstant => ({
+    ...({ low, mid, high } satisfies CostRange),
+    unit,
+    status,
+    source,
+  });
+const measured = constant('measured');
+const cited = constant('cited');
+const assumed = constant('assumed');
+const assumedRate = constant('assumed', 'bytes/s');
+
+/** What depends more on host and storage than on the guest's architecture; nobody published it. */
+const HOST = {
+  request: assumed(
+    20_000,
+    60_000,
+    200_000,
+    'a read of 4 KiB that a local SSD or the page cache answers, through guest and host kernel',
+  ),
+  transfer: assumedRate(1e9, 3e9, 8e9, 'from a SATA-class SSD to the page cache'),
+  translation: assumed(30, 100, 400, 'address_space_translate and one IOMMU lookup in QEMU'),
+  iotlbMiss: assumed(
+    5_000,
+    20_000,
+    100_000,
+    'two system calls, two context switches, the BQL and all locks of the virtqueues; no figure was published',
+  ),
+  iotlbInvalidation: assumed(
+    1_000,
+    3_000,
+    10_000,
+    'one write to the vhost device, which takes all locks of the virtqueues; no figure was published',
+  ),
+  bounce: assumedRate(4e9, 6e9, 10e9, 'memcpy of a server CPU'),
+} as const;
+
+/** What an IOMMU that is driven through memory and registers costs its guest. */
+const IOMMU_GUEST = assumed(
+  50,
+  200,
+  1_000,
+  'IOVA allocator and page table of the guest, without an exit',
+);
+
+const POWER8_EXIT =
+  'guest exit 4244 to 4562 ns and entry 3060 to 3388 ns on POWER8 [linux commit 123857a70560], half of that on POWER9 with radix [linux commit ff0d6be4bf9a]: from half of the least to all of the most';
+
+/** All presets; the first one that names an architecture is its default. */
+export const COST_PRESETS: readonly CostPreset[] = [
+  {
+    id: 'power9-kvm',
+    title: 'POWER9, KVM-HV with radix, Linux 5.14 or later',
+    architectures: ['pseries'],
+    constants: {
+      ...HOST,
+      kick: cited(3_650, 5_390, 7_950, `an exit to KVM: ${POWER8_EXIT}`),
+      interrupt: cited(
+        1_342,
+        1_493,
+        1_660,
+        'interrupt path on POWER8, before and after [linux commit 123857a70560]',
+      ),
+      hcallInQemu: assumed(
+        4_650,
+        8_500,
+        16_000,
+        `an exit as for a kick, and 1 to 8 us in QEMU, a guess`,
+      ),
+      hcallInKvm: cited(
+        3_650,
+        5_390,
+        7_950,
+        `an exit to KVM: ${POWER8_EXIT}; since [linux commit 9dc2babc185e] POWER9 answers none in real mode`,
+      ),
+      tceInQemu: assumed(20, 60, 300, 'one put_tce_emu, as measured for power9-tcg'),
+      tceInKvm: assumed(20, 60, 300, 'as QEMU takes'),
+    },
+  },
+  {
+    id: 'x86-kvm',
+    title: 'x86-64, KVM at 2 to 4 GHz',
+    architectures: ['x86-64'],
+    constants: {
+      ...HOST,
+      kick: cited(
+        336,
+        669,
+        1_013,
+        'around VMRUN 1344 cycles on AMD [lkml 2020-12, "vmload after vmexit" lkml.iu.edu/hypermail/linux/kernel/2012.2/00527.html], outl_to_kernel 2008 to 2026 cycles on Intel [kvm list, "PBRSB" mitigation by S. Jitindar Singh]; at 4, 3 and 2 GHz',
+      ),
+      interrupt: assumed(300, 1_000, 3_000, 'irqfd and posted interrupts, or an exit without them'),
+      iommuMap: IOMMU_GUEST,
+      iommuCommand: assumed(
+        1_000,
+        3_000,
+        10_000,
+        'KVM_RUN and back takes 2528 cycles on AMD [lkml.iu.edu/hypermail/linux/kernel/2012.2/00527.html]; what QEMU does then is a guess',
+      ),
+    },
+  },
+  {
+    id: 'arm64-kvm',
+    title: 'arm64, KVM, from a Kunpeng 920 to a Phytium S2500',
+    architectures: ['arm64'],
+    constants: {
+      ...HOST,
+      kick: cited(
+        638,
+        1_171,
+        2_150,
+        'mmio_read_vgic, an access that the host kernel answers [kvm-unit-tests micro-bench on both, kvm list 2023-11-01, message ZUIwt6jWBN037XVf@monolith]',
+      ),
+      interrupt: cited(
+        2_162,
+        3_442,
+        5_481,
+        'lpi, an MSI from its cause to its handler [same message]',
+      ),
+      iommuMap: IOMMU_GUEST,
+      iommuCommand: assumed(
+        2_500,
+        6_000,
+        15_000,
+        'mmio_read_user, an access that QEMU answers, takes 2301 to 7244 ns [same message]; what an IOMMU does then is a guess',
+      ),
+    },
+  },
+];
+
+/** The preset of that name. @throws MachineError `E_COSTS` */
+export function findCostPreset(id: string): CostPreset {
+  const found = COST_PRESETS.find((preset) => preset.id === id);
+  if (found !== undefined) return found;
+  const names = COST_PRESETS.map((preset) => preset.id);
+  const near = nearestName(id, names);
+  const hint = near === undefined ? '' : `; did you mean ${near}?`;
+  throw new MachineError('E_COSTS', [
+    { path: '', message: `costs: expected ${names.join(', ')}; found "${id}"${hint}` },
+  ]);
+}
+
+/** The preset of an architecture by default; `undefined` where no figures were found for any. */
+export function defaultCostPreset(architecture: string): CostPreset | undefined {
+  return COST_PRESETS.find(({ architectures }) => architectures.includes(architecture));
+}
