@@ -1,3 +1,3 @@
 import { build } from '../../.ci/tsup.shared.ts';
 
-export default build(['src/index.ts']);
+export default build(['src/index.ts', 'src/testing/index.ts']);
