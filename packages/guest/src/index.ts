@@ -49,8 +49,28 @@ export type { RngProbeResult } from './drivers/rng/virtio-rng-driver.js';
 export { probeVirtioRng, VirtioRngDriver } from './drivers/rng/virtio-rng-driver.js';
 export type { GuestPagesOptions, GuestRun } from './guest-pages.js';
 export { GuestPages } from './guest-pages.js';
+export type { IommuCommandLine } from './iommu-command-line.js';
+export { parseIommuCommandLine } from './iommu-command-line.js';
+export type {
+  IntelIommuOptions,
+  IommuCounts,
+  IommuDriver,
+  VirtioIommuOptions,
+} from './iommu-driver.js';
+export {
+  createIntelIommuDriver,
+  createSmmuV3Driver,
+  createVirtioIommuDriver,
+} from './iommu-driver.js';
 export type { IommuAllocOptions, IommuTableOptions } from './iommu-table.js';
 export { IommuTable } from './iommu-table.js';
+export type { IovaDmaOptions } from './iova-dma.js';
+export { IovaDma } from './iova-dma.js';
+export type { IovaDomainOptions } from './iova-domain.js';
+export { IovaDomain } from './iova-domain.js';
+export type { IovaFlushQueueOptions } from './iova-flush-queue.js';
+export { IOVA_FQ_SIZE, IOVA_SINGLE_FQ_SIZE, IovaFlushQueue } from './iova-flush-queue.js';
+export { IovaRcache } from './iova-rcache.js';
 export type { KernelCommandLine, SwiotlbParameter } from './kernel-command-line.js';
 export { parseKernelCommandLine } from './kernel-command-line.js';
 export {
@@ -62,6 +82,7 @@ export type {
   AllocatorProfile,
   DdwProfile,
   DispatchRule,
+  IommuDmaProfile,
   KernelProfile,
   MapErrorRule,
   RestrictedAccessRule,

@@ -78,9 +78,11 @@ function parseSwiotlb(value: string, before: SwiotlbParameter): SwiotlbParameter
   return { bytes, force, noforce, ...(areas === undefined ? {} : { areas }) };
 }
 
-// Quotes keep spaces in a word; what follows a lone -- is for init.
-// [linux v6.1 lib/cmdline.c next_arg, init/main.c]
-function splitWords(cmdline: string): string[] {
+/**
+ * The words of a kernel command line. Quotes keep spaces in a word; what follows a lone -- is for init.
+ * [linux v6.1 lib/cmdline.c next_arg, init/main.c]
+ */
+export function splitWords(cmdline: string): string[] {
   const words = (cmdline.match(/(?:"[^"]*"?|[^\s"])+/g) ?? []).map((word) =>
     word.replaceAll('"', ''),
   );

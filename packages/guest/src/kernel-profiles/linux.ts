@@ -72,7 +72,15 @@ export const linux418: KernelProfile = {
     isForcedForSecure: false,
     hasAreas: false,
     search: 'page-strides',
+    isSizedForEncryption: false,
     source: '[linux commit 2efbc58f157a], 5.4 by date, is the first',
+  },
+  // intel-iommu had its own copy of what the generic code does, with the same allocator.
+  iommuDma: {
+    isSacOnce: false,
+    virtioIommu: [],
+    virtioIommuDefers: false,
+    source: 'UNVERIFIED: the text of 4.18 was not read; virtio-iommu came with 5.3, from memory',
   },
   trace: { source: '[linux v6.12 include/trace/events/dma.h] is the first' },
 };
@@ -140,7 +148,13 @@ export const linux54: KernelProfile = {
     isForcedForSecure: true,
     hasAreas: false,
     search: 'page-strides',
+    isSizedForEncryption: false,
     source: '[linux v6.1 arch/powerpc/platforms/pseries/svm.c svm_swiotlb_init], since 5.4 by date',
+  },
+  iommuDma: {
+    ...linux418.iommuDma,
+    virtioIommu: ['arm64'],
+    source: 'UNVERIFIED: from memory: virtio-iommu came with 5.3, for Arm device trees',
   },
 };
 
@@ -217,7 +231,14 @@ export const linux61: KernelProfile = {
     isForcedForSecure: true,
     hasAreas: true,
     search: 'page-strides',
-    source: '[linux v6.1 kernel/dma/swiotlb.c swiotlb_init_io_tlb_mem, swiotlb_do_find_slots]',
+    isSizedForEncryption: true,
+    source:
+      '[linux v6.1 kernel/dma/swiotlb.c swiotlb_init_io_tlb_mem, swiotlb_do_find_slots; arch/x86/mm/mem_encrypt_amd.c sev_setup_arch]',
+  },
+  iommuDma: {
+    ...linux510.iommuDma,
+    virtioIommu: ['x86-64', 'arm64'],
+    source: '[linux v6.1 drivers/iommu/dma-iommu.c, virtio-iommu.c]',
   },
 };
 
@@ -239,6 +260,13 @@ export const linux6120: KernelProfile = {
     ...linux61.swiotlb,
     search: 'page-or-mask',
     source: '[linux v6.12 kernel/dma/swiotlb.c swiotlb_search_pool_area]',
+  },
+  iommuDma: {
+    ...linux61.iommuDma,
+    isSacOnce: true,
+    virtioIommuDefers: true,
+    source:
+      '[linux drivers/iommu/dma-iommu.c iommu_dma_alloc_iova with pci_32bit_workaround, virtio-iommu.c viommu_flush_iotlb_all]; UNVERIFIED: since 6.5 and 6.8, from memory',
   },
   trace: {
     mapEvent: 'dma_map_page',

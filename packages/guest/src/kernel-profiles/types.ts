@@ -117,6 +117,19 @@ export interface SwiotlbProfile {
    * such a device asks for.
    */
   readonly search: 'page-strides' | 'page-or-mask';
+  /** An encrypted x86 guest's pool is 6 % of memory, from 64 MiB to 1 GiB; else 64 MiB. */
+  readonly isSizedForEncryption: boolean;
+  readonly source: string;
+}
+
+/** The generic DMA API over an IOMMU. */
+export interface IommuDmaProfile {
+  /** After the first address below 4 GiB that could not be had, nobody tries any more. */
+  readonly isSacOnce: boolean;
+  /** Where there is a driver of virtio-iommu. */
+  readonly virtioIommu: readonly ('x86-64' | 'arm64')[];
+  /** It can defer its unmaps. */
+  readonly virtioIommuDefers: boolean;
   readonly source: string;
 }
 
@@ -148,5 +161,6 @@ export interface KernelProfile {
   readonly tce: TceProfile;
   readonly allocator: AllocatorProfile;
   readonly swiotlb: SwiotlbProfile;
+  readonly iommuDma: IommuDmaProfile;
   readonly trace: TraceProfile;
 }
