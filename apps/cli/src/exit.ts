@@ -4,6 +4,15 @@ import { CommanderError } from 'commander';
 /** Exit codes. Documented in the README. */
 export const EXIT = { OK: 0, FAILED: 1, INPUT: 2, BUG: 70, INTERRUPTED: 130 } as const;
 
+/** What each of them says. */
+export const EXIT_MEANINGS: readonly (readonly [code: number, meaning: string])[] = [
+  [EXIT.OK, 'ok'],
+  [EXIT.FAILED, 'an expectation failed or an error was found'],
+  [EXIT.INPUT, 'bad usage or input'],
+  [EXIT.BUG, 'a bug in pinhole'],
+  [EXIT.INTERRUPTED, 'interrupted'],
+];
+
 /** A mistake in the input that the command found itself. */
 export class InputError extends ModelError<'E_INPUT'> {
   constructor(message: string, cause?: unknown) {

@@ -1,4 +1,5 @@
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+import { EXIT_MEANINGS } from './exit.js';
 import { VERSION } from './version.js';
 
 /** The shells that completions are written for. */
@@ -44,7 +45,7 @@ export function createProgram(): Command {
     .exitOverride()
     .addHelpText(
       'after',
-      '\nExit codes: 0 ok, 1 an expectation failed, 2 bad usage or input, 70 a bug in pinhole, 130 interrupted.',
+      `\nExit codes: ${EXIT_MEANINGS.map(([code, meaning]) => `${code} ${meaning}`).join(', ')}.`,
     );
   program
     .command('compare')
@@ -90,9 +91,9 @@ export function createProgram(): Command {
     .option('--dtb <file>', 'a flattened device tree; may be gzipped')
     .option('--console <file>', "a guest's console log (dmesg); may be gzipped")
     .addOption(
-      new Option('--kernel <id>', "the guest's kernel; twice compares (default: linux-6.12)")
+      new Option('--kernel <id>', "the guest's kernel; twice compares")
         .argParser(collect)
-        .default([], 'none'),
+        .default([], 'linux-6.12'),
     )
     .addOption(formatOption())
     .addOption(setOption())
@@ -216,6 +217,10 @@ The line goes into the shell's start-up file (~/.bashrc, ~/.zshrc after compinit
       const words = process.argv.slice(process.argv.indexOf('--') + 1);
       await (await import('./completion.js')).answer(program, words);
     });
+  program
+    .command('man')
+    .description('the manual page, for man -l -')
+    .action(async () => (await import('./man.js')).man(program));
   const config = program.command('config').description('about scenario files');
   config
     .command('schema')
