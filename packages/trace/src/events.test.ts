@@ -24,7 +24,8 @@ describe.each(eventCatalogue.map((event) => [event.name, event] as const))('%s',
     expect(event.args).toEqual(fields.map(({ arg }) => arg));
     const names = event.args.map(({ name }) => name);
     expect(new Set(names).size).toBe(names.length);
-    expect(names.length).toBeGreaterThan(0);
+    // An invalidation of everything says no more than that.
+    if (!/ global(ly)?$/.test(event.template)) expect(names.length).toBeGreaterThan(0);
   });
 
   test('its summary is one line without a full stop', () => {

@@ -104,6 +104,51 @@ const DEVICE_ROWS: readonly Row[] = [
   ['vhost_iotlb_miss', '{dev:ptr} step {step:d32}', 'vhost asks QEMU for a translation'],
 ];
 
+const IOTLB = 'sid {sid:x32} iova {iova:x64} slpte {slpte:x64} domain {domain:x32}';
+
+/** The emulated VT-d: what devices access, and what the guest invalidates. [qemu v7.2 hw/i386/trace-events] */
+const VTD_ROWS: readonly Row[] = [
+  [
+    'vtd_dmar_translate',
+    'dev {dev:str} iova {iova:x64} -> gpa {gpa:x64} mask {mask:x64}',
+    'a device access through the IOMMU',
+  ],
+  ['vtd_iotlb_page_hit', `IOTLB page hit ${IOTLB}`, 'its translation is cached'],
+  ['vtd_iotlb_page_update', `IOTLB page update ${IOTLB}`, 'its translation is read and cached'],
+  [
+    'vtd_inv_desc',
+    'invalidate desc type {type:str} high {hi:x64} low {lo:x64}',
+    'the guest queued an invalidation',
+  ],
+  ['vtd_inv_desc_cc_global', 'context invalidate globally', 'of all context entries'],
+  ['vtd_inv_desc_iotlb_global', 'iotlb invalidate global', 'of all cached translations'],
+  [
+    'vtd_inv_desc_iotlb_domain',
+    'iotlb invalidate whole domain {domain:x32}',
+    "of a domain's cached translations",
+  ],
+  [
+    'vtd_inv_desc_iotlb_pages',
+    'iotlb invalidate domain {domain:x32} addr {addr:x64} mask {mask:x32}',
+    'of the cached translations of 2^mask pages',
+  ],
+  [
+    'vtd_inv_desc_iec',
+    'granularity {granularity:x32} index {index:x32} mask {mask:x32}',
+    'of cached interrupt remapping entries',
+  ],
+  [
+    'vtd_inv_desc_wait_sw',
+    'wait invalidate status write addr {addr:x64} data {data:x32}',
+    'the guest asked to be told when all before are done',
+  ],
+  [
+    'vtd_dmar_fault',
+    'sid {sid:x32} fault {fault:d32} addr {addr:x64} write {write:d32}',
+    'an access through the IOMMU is denied',
+  ],
+];
+
 const DEVICE_DIR = '{device:str} dir={dir:str}';
 const AT = 'dma_addr={dma_addr:h64} size={size:u53}';
 const MAP = `${DEVICE_DIR} ${AT} phys_addr={phys_addr:h64} attrs={attrs:str}`;
@@ -243,6 +288,34 @@ const OWN_ROWS: readonly OwnRow[] = [
   [
     'device',
     'point',
+    'vhost_iotlb_update',
+    'dev={dev:str} iova={iova:x64} gpa={gpa:x64} size={size:x64} perm={perm:u32}',
+    'QEMU gives vhost a translation: an answer, or pushed; perm 3 is read and write',
+  ],
+  [
+    'device',
+    'point',
+    'vhost_iotlb_invalidate',
+    'dev={dev:str} iova={iova:x64} size={size:x64}',
+    'a page was unmapped: vhost forgets what overlaps it',
+  ],
+  [
+    'device',
+    'point',
+    'vhost_iotlb_evict',
+    'dev={dev:str} iova={iova:x64} size={size:x64}',
+    'the IOTLB is full: the oldest translation makes room',
+  ],
+  [
+    'device',
+    'point',
+    'vhost_stall',
+    'dev={dev:str} n={n:u32} iova={iova:x64} write={write:u32} why={why:str}',
+    'queue n waits for a translation that does not come',
+  ],
+  [
+    'device',
+    'point',
     'virtio_error',
     'vdev={vdev:str} message={message:str}',
     'the device finds the driver in error and stops',
@@ -274,6 +347,7 @@ function spec(source: EventSource, actor: string, span: boolean, row: Row): Even
 export const eventCatalogue: readonly EventSpec[] = Object.freeze([
   ...HYPERVISOR_ROWS.map((row) => spec('qemu', 'hypervisor', false, row)),
   ...DEVICE_ROWS.map((row) => spec('qemu', 'device', false, row)),
+  ...VTD_ROWS.map((row) => spec('qemu', 'hypervisor', false, row)),
   ...LINUX_ROWS.map((row) => spec('linux', 'guest', false, row)),
   ...OWN_ROWS.map(([actor, kind, ...row]) => spec('pinhole', actor, kind === 'span', row)),
 ]);

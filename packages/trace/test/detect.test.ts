@@ -35,7 +35,7 @@ test.each([
   ['qemu-log', `qemu-system-ppc64: warning: x\nqemu-system-ppc64: warning: y\n${PUT}\n`],
   ['qemu-log', `Nov 24 12:00:00 host qemu[1]: ${PUT}\n`],
   ['qemu-log', `2026-11-24T12:00:00.123456Z ${PUT}\n`],
-  ['qemu-log', 'vtd_inv_desc type iec\nvtd_reset\n'],
+  ['qemu-log', 'kvm_vm_ioctl type 0xae03, arg 0x0\nvtd_reset\n'],
   ['ftrace', '# tracer: nop\n#\n# entries-in-buffer/entries-written: 0/0   #P:1\n'],
   ['ftrace', '  init-1  [000] .....  1.000000: sched_switch: a\n'],
   ['ftrace', '  init-1  [000] .....  1.000000: hcall_entry: opcode=32\n'],

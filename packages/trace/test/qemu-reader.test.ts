@@ -128,7 +128,7 @@ describe('line forms', () => {
 
 describe('problems', () => {
   test.each([
-    ['vtd_inv_desc type iec', 'unknown-event', undefined],
+    ['kvm_vm_ioctl type 0xae03, arg 0x0', 'unknown-event', undefined],
     ['vtd_reset', 'unknown-event', undefined],
     ['1@2.000003:vtd_reset', 'unknown-event', undefined],
     ["qemu-system-ppc64: warning: TCG doesn't support", 'malformed', 'the name of an event'],

@@ -7,9 +7,13 @@ const PUT = 'liobn=0x%lx ioba=0x%lx tce=0x%lx ret=%ld';
 const GET = 'liobn=0x%lx ioba=0x%lx ret=%ld tce=0x%lx';
 const INDIRECT = 'liobn=0x%lx ioba=0x%lx tcelist=0x%lx iobaN=0x%lx tceN=0x%lx ret=%ld';
 const STUFF = 'liobn=0x%lx ioba=0x%lx tcevalue=0x%lx npages=%ld ret=%ld';
+const IOTLB = 'sid 0x%x iova 0x%lx slpte 0x%lx domain 0x%x';
 const BLK = 'vdev %p req %p sector %lu nsectors %zu';
 
-/** [qemu v7.2 hw/ppc/trace-events] [qemu v7.2 hw/virtio/trace-events] [qemu v7.2 hw/block/trace-events] */
+/**
+ * [qemu v7.2 hw/ppc/trace-events] [qemu v7.2 hw/virtio/trace-events] [qemu v7.2 hw/block/trace-events]
+ * [qemu v7.2 hw/i386/trace-events]
+ */
 const FORMATS: Readonly<Record<string, string>> = {
   spapr_iommu_put: PUT,
   spapr_iommu_get: GET,
@@ -40,6 +44,18 @@ const FORMATS: Readonly<Record<string, string>> = {
   virtio_blk_req_complete: 'vdev %p req %p status %d',
   virtio_blk_rw_complete: 'vdev %p req %p ret %d',
   vhost_iotlb_miss: '%p step %d',
+  // QEMU has %02x:%02x.%02x for the device.
+  vtd_dmar_translate: 'dev %s iova 0x%lx -> gpa 0x%lx mask 0x%lx',
+  vtd_iotlb_page_hit: `IOTLB page hit ${IOTLB}`,
+  vtd_iotlb_page_update: `IOTLB page update ${IOTLB}`,
+  vtd_inv_desc: 'invalidate desc type %s high 0x%lx low 0x%lx',
+  vtd_inv_desc_cc_global: 'context invalidate globally',
+  vtd_inv_desc_iotlb_global: 'iotlb invalidate global',
+  vtd_inv_desc_iotlb_domain: 'iotlb invalidate whole domain 0x%x',
+  vtd_inv_desc_iotlb_pages: 'iotlb invalidate domain 0x%x addr 0x%lx mask 0x%x',
+  vtd_inv_desc_iec: 'granularity 0x%x index 0x%x mask 0x%x',
+  vtd_inv_desc_wait_sw: 'wait invalidate status write addr 0x%lx data 0x%x',
+  vtd_dmar_fault: 'sid 0x%x fault %d addr 0x%lx write %d',
 };
 
 const MAP = '%s dir=%s dma_addr=%llx size=%zu phys_addr=%llx attrs=%s';
