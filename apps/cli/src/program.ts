@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { EXIT_MEANINGS } from './exit.js';
 import { VERSION } from './version.js';
@@ -32,6 +33,11 @@ const setOption = (): Option =>
     .default([], 'none');
 const seedOption = (): Option =>
   new Option('--seed <number>', 'override the seed').argParser(parseSeed);
+
+const traceFormatOption = (): Option =>
+  new Option('--trace-format <format>', 'as QEMU prints it, JSON lines, or for ui.perfetto.dev')
+    .choices(['qemu', 'ndjson', 'chrome'])
+    .default('qemu');
 
 /** The command line. */
 export function createProgram(): Command {
@@ -68,13 +74,41 @@ export function createProgram(): Command {
     .addOption(setOption())
     .option('--trace <patterns>', "events to trace, such as 'spapr_iommu_*,blk_*'; help lists them")
     .option('--trace-file <file>', 'where the trace goes (default: stderr)')
-    .addOption(
-      new Option('--trace-format <format>', 'as QEMU prints it, JSON lines, or for ui.perfetto.dev')
-        .choices(['qemu', 'ndjson', 'chrome'])
-        .default('qemu'),
-    )
+    .addOption(traceFormatOption())
     .action(async (...args: Parameters<typeof import('./run.js').run>) =>
       (await import('./run.js')).run(...args),
+    );
+  const partOf = (option: string, what: string): Option =>
+    new Option(option, what)
+      .argParser((value: string, previous: readonly string[]) => [...previous, ...value.split(',')])
+      .default([], 'all');
+  const onOff = (option: string, what: string): Option =>
+    new Option(`${option} <on|off>`, `${what} (default: both)`).choices(['on', 'off']);
+  program
+    .command('matrix')
+    .description('every policy on every machine: works, breaks (why), costs; each cell is a run')
+    .addOption(partOf('--arch <ids>', 'only these architectures or machines, such as pseries-ddw'))
+    .addOption(partOf('--policy <ids>', 'only these kernels or proposals, such as linux-6.1'))
+    .addOption(onOff('--flag', 'iommu_platform of the device'))
+    .addOption(onOff('--secure', 'guests whose memory is private'))
+    .addOption(onOff('--vhost', "the data plane in the host's kernel"))
+    .addOption(partOf('--ring <ids>', 'only these rings: split, split-noindirect, packed'))
+    .option('--cell <id>', 'run one cell alone: its decision steps and its report')
+    .addOption(
+      new Option('--jobs <number>', 'threads')
+        .argParser(parseCount)
+        .default(availableParallelism(), 'one for each processor'),
+    )
+    .addOption(
+      new Option('--format <format>', 'how to print the result')
+        .choices(['table', 'json', 'html'])
+        .default('table'),
+    )
+    .option('--trace <patterns>', 'with --cell: events to trace; help lists them')
+    .option('--trace-file <file>', 'where the trace goes (default: stderr)')
+    .addOption(traceFormatOption())
+    .action(async (...args: Parameters<typeof import('./matrix.js').matrix>) =>
+      (await import('./matrix.js')).matrix(...args),
     );
   program
     .command('list')
@@ -194,6 +228,13 @@ What cannot be carried out is answered by {"error":{"line":...,"code":...,"messa
     .addOption(formatOption())
     .action(async (...args: Parameters<typeof import('./conform-virtio.js').conformVirtio>) =>
       (await import('./conform-virtio.js')).conformVirtio(...args),
+    );
+  program
+    .command('doctor')
+    .description('is everything there, and does it work? looks at this computer only')
+    .addOption(formatOption())
+    .action(async (...args: Parameters<typeof import('./doctor.js').doctor>) =>
+      (await import('./doctor.js')).doctor(...args),
     );
   program
     .command('completion')

@@ -64,7 +64,7 @@ function exitCodeOf(report: RunReport, scenario: Scenario): number {
 }
 
 /** A report for people. */
-function renderRun(report: RunReport): string {
+export function renderRun(report: RunReport): string {
   const { machine, data, counters, reach, decision, verdict } = report;
   const perRequest = Object.entries(counters.hcallsPerRequest)
     .map(([name, count]) => `${name} ${count.toFixed(2)}`)

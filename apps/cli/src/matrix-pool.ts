@@ -1,0 +1,84 @@
+import { setImmediate } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import { InternalError } from '@pinhole/base';
+import { type CellResult, matrixDisk, runCell } from '@pinhole/machine';
+
+/** Fewer cells than this are not worth a thread. */
+const FEW = 12;
+/** A cell takes milliseconds; one that takes this long will not end. */
+const TIMEOUT_MS = 120_000;
+
+/** Options of {@link runCells}. */
+export interface PoolOptions {
+  readonly ids: readonly string[];
+  /** Threads at most. */
+  readonly jobs: number;
+  /** Called for each cell as it is done, in any order. */
+  readonly onResult: (result: CellResult) => void;
+  /** Asked before each cell: true ends it all, with what there is. */
+  readonly isStopped: () => boolean;
+  /** What the threads run. */
+  readonly worker?: URL;
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Runs cells in threads.
+ * @throws InternalError that names the cell, when a thread dies over it or it does not end.
+ */
+export async function runCells(options: PoolOptions): Promise<void> {
+  const { ids, jobs, onResult, isStopped } = options;
+  if (options.worker === undefined && (jobs === 1 || ids.length < FEW)) {
+    const disk = matrixDisk();
+    for (const id of ids) {
+      // Lets Ctrl-C in between two cells.
+      await setImmediate();
+      if (isStopped()) return;
+      onResult(runCell(id, { disk }).result);
+    }
+    return;
+  }
+  const queue = [...ids].reverse();
+  const next = (): string | undefined => (isStopped() ? undefined : queue.pop());
+  const crews = Array.from({ length: Math.min(jobs, ids.length) }, () => work(options, next));
+  try {
+    await Promise.all(crews.map(({ done }) => done));
+  } finally {
+    await Promise.all(crews.map(({ worker }) => worker.terminate()));
+  }
+}
+
+function work(
+  { onResult, worker: url, timeoutMs = TIMEOUT_MS }: PoolOptions,
+  next: () => string | undefined,
+): { readonly worker: Worker; readonly done: Promise<void> } {
+  const worker = new Worker(url ?? new URL('./matrix-worker.js', import.meta.url));
+  const done = new Promise<void>((resolve, reject) => {
+    let cell = '';
+    let timer: NodeJS.Timeout | undefined;
+    const fail = (what: string): void => {
+      clearTimeout(timer);
+      reject(new InternalError(`cell ${cell}: ${what}`));
+    };
+    const step = (): void => {
+      clearTimeout(timer);
+      const id = next();
+      if (id === undefined) {
+        resolve();
+        return;
+      }
+      cell = id;
+      timer = setTimeout(() => fail(`it did not end within ${timeoutMs} ms`), timeoutMs);
+      worker.postMessage(id);
+    };
+    worker.on('message', (result: CellResult) => {
+      onResult(result);
+      step();
+    });
+    worker.on('error', (error) => fail(error instanceof Error ? error.message : String(error)));
+    // After `done` this says nothing any more.
+    worker.on('exit', (code) => fail(`its thread ended with ${code}`));
+    step();
+  });
+  return { worker, done };
+}

@@ -1,0 +1,150 @@
+import {
+  CELL_OUTCOMES,
+  type CellOutcome,
+  type CellResult,
+  MATRIX_POLICIES,
+  type MatrixCell,
+} from '@pinhole/machine';
+import pc from 'picocolors';
+import { plain, wrap } from './compare-text.js';
+import { CELL_MARKS } from './matrix-marks.js';
+import type { Tone } from './report/marks.js';
+
+/** How the table is printed. */
+export interface MatrixTableOptions {
+  /** Columns of the output. */
+  readonly width: number;
+  readonly color: boolean;
+  /** How many cells there would have been. */
+  readonly planned: number;
+}
+
+/** Up to so many cells are listed one by one. */
+const FEW = 24;
+const NAME_WIDTH = 28;
+
+const SHORT_POLICY: Readonly<Record<string, string>> = {
+  'linux-4.18': '4.18',
+  'rfc-2018': 'rfc',
+  'rfc-2018-direct-ops': 'rfc-d',
+  'always-flag': 'alw.',
+  'linux-5.10': '5.10',
+  'linux-6.1': '6.1',
+  'linux-6.12': '6.12',
+  'linux-7.2': '7.2',
+};
+
+type Colors = ReturnType<typeof pc.createColors>;
+
+/** The matrix for a terminal: machines by policies, then what the symbols stand for, and examples. */
+export function renderMatrixTable(
+  results: readonly CellResult[],
+  options: MatrixTableOptions,
+): string {
+  const colors = pc.createColors(options.color);
+  const { width } = options;
+  const isFolded = results.length > FEW;
+  const lines = [
+    ...wrap(summary(results, options.planned), width),
+    '',
+    ...(isFolded ? [...grid(results, colors), ''] : []),
+    ...(isFolded ? examples(results, width, colors) : list(results, width, colors)),
+  ];
+  return `${lines.join('\n').trimEnd()}\n`;
+}
+
+function summary(results: readonly CellResult[], planned: number): string {
+  const cells = results.length === 1 ? '1 cell' : `${results.length} cells`;
+  const of = planned > results.length ? ` of ${planned}` : '';
+  return `${cells}${of}, each a run of its own with every byte checked.`;
+}
+
+// A row for each kind of guest of each machine; below each policy, flag off and flag on.
+function grid(results: readonly CellResult[], colors: Colors): string[] {
+  const policies = MATRIX_POLICIES.filter((id) => results.some(({ cell }) => cell.policy === id));
+  const flags = [false, true].filter((flag) => results.some(({ cell }) => cell.flag === flag));
+  const rows = new Map<string, CellResult[]>();
+  for (const result of results) {
+    const name = rowName(result.cell);
+    rows.set(name, [...(rows.get(name) ?? []), result]);
+  }
+  const width = flags.length * 3;
+  const head = policies.map((id) => (SHORT_POLICY[id] ?? id).padEnd(width)).join('');
+  const flagHead = flags.map((flag) => (flag ? 'on ' : 'of ')).join('');
+  const isMixed = [...rows.values()].some((row) =>
+    policies.some((id) => flags.some((flag) => symbolOf(pick(row, id, flag)).isMixed)),
+  );
+  return [
+    `${''.padEnd(NAME_WIDTH)}${head}`.trimEnd(),
+    `${'machine           flag:'.padEnd(NAME_WIDTH)}${policies.map(() => flagHead.padEnd(width)).join('')}`.trimEnd(),
+    ...[...rows].map(([name, row]) => {
+      const cells = policies.flatMap((id) =>
+        flags.map((flag) => {
+          const { outcome, isMixed: isStarred } = symbolOf(pick(row, id, flag));
+          if (outcome === undefined) return '   ';
+          const { symbol, tone } = CELL_MARKS[outcome];
+          return `${paint(tone, symbol, colors)}${isStarred ? '*' : ' '} `;
+        }),
+      );
+      return `${plain(name)
+        .slice(0, NAME_WIDTH - 1)
+        .padEnd(NAME_WIDTH)}${cells.join('')}`.trimEnd();
+    }),
+    '',
+    `flag: of off, on on${isMixed ? '. *: the worst of vhost or not and of the rings, which differ' : ''}`,
+  ];
+}
+
+function rowName({ platform, secure }: MatrixCell): string {
+  return secure ? `${platform}, secure` : platform;
+}
+
+function pick(row: readonly CellResult[], policy: string, flag: boolean): CellResult[] {
+  return row.filter(({ cell }) => cell.policy === policy && cell.flag === flag);
+}
+
+/** The most severe outcome of several cells, and whether they differ. */
+function symbolOf(cells: readonly CellResult[]): {
+  outcome: CellOutcome | undefined;
+  isMixed: boolean;
+} {
+  const found = CELL_OUTCOMES.filter((id) => cells.some(({ outcome }) => outcome === id));
+  return { outcome: found[0], isMixed: found.length > 1 };
+}
+
+// What the symbols stand for, and the first cell of each.
+function examples(results: readonly CellResult[], width: number, colors: Colors): string[] {
+  return CELL_OUTCOMES.flatMap((outcome) => {
+    const all = results.filter((result) => result.outcome === outcome);
+    const first = all[0];
+    if (first === undefined) return [];
+    const { symbol, word, tone } = CELL_MARKS[outcome];
+    const head = `${symbol} ${word}: ${all.length}`;
+    if (outcome === 'works') return [paint(tone, head, colors)];
+    return [
+      `${paint(tone, head, colors)}, such as ${first.cell.id}`,
+      ...wrap(clipped(plain(first.findings[0]?.text ?? ''), 3 * width), width, '    ', '    '),
+    ];
+  });
+}
+
+function list(results: readonly CellResult[], width: number, colors: Colors): string[] {
+  return results.flatMap((result) => {
+    const { symbol, tone } = CELL_MARKS[result.outcome];
+    return [
+      `${paint(tone, symbol, colors)} ${result.cell.id}`,
+      ...wrap(plain(result.text), width, '    ', '    '),
+    ];
+  });
+}
+
+function clipped(text: string, length: number): string {
+  return text.length <= length ? text : `${text.slice(0, length - 3)}...`;
+}
+
+function paint(tone: Tone, text: string, colors: Colors): string {
+  if (tone === 'good') return colors.green(text);
+  if (tone === 'warn') return colors.yellow(text);
+  if (tone === 'bad') return colors.red(text);
+  return tone === 'info' ? colors.cyan(text) : text;
+}
