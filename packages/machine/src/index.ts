@@ -62,7 +62,7 @@ export type { CellFinding, CellOutcome } from './matrix/classify.js';
 export { CELL_OUTCOMES, classify } from './matrix/classify.js';
 export type { MatrixErrorCode } from './matrix/errors.js';
 export { MatrixError } from './matrix/errors.js';
-export type { CellCounters, CellResult } from './matrix/run-cell.js';
+export type { CellCosts, CellCounters, CellResult } from './matrix/run-cell.js';
 export { describeCell, matrixDisk, runCell } from './matrix/run-cell.js';
 export type { Outcome } from './outcome.js';
 export { OUTCOMES } from './outcome.js';

@@ -1,5 +1,8 @@
 import type { Tracer } from '@pinhole/base';
 import type { Architecture, DeviceReach } from '../architecture.js';
+import { estimateCosts } from '../costs/estimate.js';
+import { defaultCostPreset } from '../costs/presets.js';
+import type { CostEstimate, CostPreset, CostRange } from '../costs/types.js';
 import { createSeededDisk, type DiskSource } from '../disk.js';
 import { MachineError } from '../errors.js';
 import type { RunReport } from '../report.js';
@@ -22,6 +25,22 @@ export interface CellResult {
   readonly decision: RunReport['decision'] | null;
   readonly warnings: readonly string[];
   readonly counters: CellCounters | null;
+  /** `null`: not every request was served, or there are no constants for it. */
+  readonly costs: CellCosts | null;
+}
+
+/** What a cell's requests would cost on its machine: an estimate on exact counts. */
+export interface CellCosts {
+  /** Whose constants these are. */
+  readonly preset: string;
+  /** Nanoseconds a request, one at a time. */
+  readonly perRequest: CostRange;
+  /** Requests a second, compared with physical addresses: 1 is as fast. */
+  readonly throughput: CostRange;
+  /** Of what the path adds, the most expensive, in words; `null`: it adds nothing. */
+  readonly dominates: string | null;
+  /** How much of the middle estimate is guessed, 0 to 1. */
+  readonly assumedShare: number;
 }
 
 /** Of a cell's run, for the workload. */
@@ -72,7 +91,7 @@ export function runCell(
     if (!(error instanceof MachineError)) throw error;
     const text = `no such machine: ${error.message}`;
     const findings: CellFinding[] = [{ outcome: 'no-machine', text }];
-    const none = { decision: null, warnings: [], counters: null };
+    const none = { decision: null, warnings: [], counters: null, costs: null };
     return { result: { cell, ...summarize(findings), ...none }, report: undefined };
   }
 }
@@ -94,7 +113,27 @@ export function describeCell(cell: MatrixCell, report: RunReport): CellResult {
       tcesPeak: counters.tcesPeak,
       reach,
     },
+    costs: costsOf(report),
   };
+}
+
+function costsOf(report: RunReport): CellCosts | null {
+  const preset = defaultCostPreset(report.machine.arch);
+  const estimate = preset === undefined ? undefined : estimateOrNone(report, preset);
+  if (estimate === undefined) return null;
+  const { perRequest, throughput, assumedShare, parts } = estimate;
+  const dominates = parts.find(({ role }) => role === 'path')?.what ?? null;
+  return { preset: estimate.preset, perRequest, throughput, dominates, assumedShare };
+}
+
+// A machine may count what no preset of it has a constant for.
+function estimateOrNone(report: RunReport, preset: CostPreset): CostEstimate | undefined {
+  try {
+    return estimateCosts(report, preset);
+  } catch (error) {
+    if (error instanceof MachineError && error.code === 'E_COSTS') return undefined;
+    throw error;
+  }
 }
 
 function summarize(
