@@ -1,77 +1,78 @@
 import { formatSize } from '@pinhole/base';
 import type { RunReport } from '@pinhole/machine';
-import { breakable, escapeHtml } from './compare-html-text.js';
 import { type ComparedPath, dataText, negotiatedText, setupText } from './compare-path.js';
+import { type Html, html } from './report/html.js';
+import { OUTCOME_MARKS } from './report/marks.js';
+import { badge, card, counters, facts, fold, note, steps } from './report/parts.js';
 
 /** All about one path: verdict, why, warnings; the steps and every counter folded away. */
-export function card({ number, report }: ComparedPath): string {
-  const { decision, verdict, machine } = report;
+export function pathCard({ number, report }: ComparedPath): Html {
+  const { decision, verdict, machine, negotiated } = report;
+  const mark = OUTCOME_MARKS[verdict.outcome];
   const setup = setupText(report);
-  const facts: [string, string][] = [
-    ['Negotiated', negotiatedText(report)],
-    ['DMA ops', decision.dmaOps],
-    ['Because', decision.because],
-    ['Device', decision.device],
-    ['Data', dataText(report)],
-    ...(setup === '' ? [] : [['Set-up', setup] as [string, string]]),
-    [
-      'Machine',
-      `${machine.arch}, ${formatSize(machine.memory)}${machine.secure ? ', secure guest' : ''}, ` +
-        `QEMU ${machine.qemu}, ${machine.kernel}, policy ${machine.policy}`,
-    ],
-  ];
-  return `<article class="${verdict.outcome}">
-<h3>${number}. ${escapeHtml(report.title)}</h3>
-<p><b class="${verdict.outcome}">${verdict.outcome}</b>: ${escapeHtml(verdict.text)}</p>
-${notes(report)}
-<dl>${facts.map(([key, text]) => `<dt>${key}</dt><dd>${breakable(text)}</dd>`).join('')}</dl>
-<details><summary>Decision steps and counters of path ${number}</summary>
-${steps(decision.steps)}
-${report.negotiated === null ? '' : `<h4>Feature bits</h4><p><code>${escapeHtml(report.negotiated.names.join(' '))}</code></p>`}
-<h4>Counters</h4>
-<dl class="counters">${counters(report)}</dl>
-</details>
-</article>`;
+  return card(
+    `${number}. ${report.title}`,
+    mark.tone,
+    html`<p>${badge(mark)}: ${verdict.text}</p>\n`,
+    html`${notes(report)}`,
+    facts([
+      ['Negotiated', negotiatedText(report)],
+      ['DMA ops', decision.dmaOps],
+      ['Because', decision.because],
+      ['Device', decision.device],
+      ['Data', dataText(report)],
+      ...(setup === '' ? [] : [['Set-up', setup] as const]),
+      [
+        'Machine',
+        `${machine.arch}, ${formatSize(machine.memory)}${machine.secure ? ', secure guest' : ''}, ` +
+          `QEMU ${machine.qemu}, ${machine.kernel}, policy ${machine.policy}`,
+      ],
+    ]),
+    fold(
+      `Decision steps and counters of path ${number}`,
+      html`<h4>Decision steps</h4>\n`,
+      steps(decision.steps.map((text) => ({ text }))),
+      html`${
+        negotiated === null
+          ? undefined
+          : html`<h4>Feature bits</h4>\n<p><code>${negotiated.names.join(' ')}</code></p>\n`
+      }`,
+      html`<h4>Counters</h4>\n`,
+      counters(numbers(report).map(([name, value]) => [name, figure(name, value)])),
+    ),
+  );
 }
 
-function notes({ warnings, deviceErrors, data }: RunReport): string {
+function notes({ warnings, deviceErrors, data }: RunReport): Html[] {
   const { firstWrong } = data;
   return [
-    ...warnings.map((text) => `Warning: <code>${escapeHtml(text)}</code>`),
-    ...deviceErrors.map((text) => `Device error: <code>${escapeHtml(text)}</code>`),
+    ...warnings.map((text) => note('warn', html`Warning: <code>${text}</code>`)),
+    ...deviceErrors.map((text) => note('bad', html`Device error: <code>${text}</code>`)),
     ...(firstWrong === undefined
       ? []
       : [
-          `First wrong byte: offset ${firstWrong.offset}, expected ` +
-            `<code>${escapeHtml(firstWrong.expected)}</code>, found ` +
-            `<code>${escapeHtml(firstWrong.found)}</code>`,
+          note(
+            'bad',
+            html`First wrong byte: offset ${firstWrong.offset}, expected <code>${firstWrong.expected}</code>, found <code>${firstWrong.found}</code>`,
+          ),
         ]),
-  ]
-    .map((html) => `<p class="note">${html}</p>`)
-    .join('\n');
+  ];
 }
 
-function steps(texts: readonly string[]): string {
-  if (texts.length === 0) return '<p class="dim">No decision steps were recorded.</p>';
-  const items = texts.map((text) => `<li><code>${escapeHtml(text)}</code></li>`);
-  return `<h4>Decision steps</h4><ol>${items.join('')}</ol>`;
+function figure(name: string, value: number): string {
+  const size = value >= 1024 && /bytes|reach\./i.test(name) ? ` (${formatSize(value)})` : '';
+  return `${Number.isInteger(value) ? value : value.toFixed(2)}${size}`;
 }
 
 // Every number that the report has: a counter added to it shows up by itself.
-function counters({ data, counters: counted, reach }: RunReport): string {
-  return numbers({ ...data, ...counted, reach })
-    .map(([name, value]) => {
-      const size = value >= 1024 && /bytes|reach\./i.test(name) ? ` (${formatSize(value)})` : '';
-      const figure = Number.isInteger(value) ? String(value) : value.toFixed(2);
-      return `<div><dt>${breakable(name)}</dt><dd class="n">${figure}${size}</dd></div>`;
-    })
-    .join('');
+function numbers({ data, counters: counted, reach }: RunReport): [name: string, value: number][] {
+  return leaves({ ...data, ...counted, reach }, '');
 }
 
-function numbers(tree: object, prefix = ''): [name: string, value: number][] {
+function leaves(tree: object, prefix: string): [name: string, value: number][] {
   return Object.entries(tree).flatMap(([key, value]): [string, number][] => {
     if (key === 'firstWrong') return [];
     if (typeof value === 'number') return [[prefix + key, value]];
-    return typeof value === 'object' && value !== null ? numbers(value, `${prefix}${key}.`) : [];
+    return typeof value === 'object' && value !== null ? leaves(value, `${prefix}${key}.`) : [];
   });
 }

@@ -1,116 +1,138 @@
 import { formatSize } from '@pinhole/base';
-import { card } from './compare-html-card.js';
-import { chart } from './compare-html-chart.js';
-import { STYLE } from './compare-html-style.js';
-import { breakable, escapeHtml } from './compare-html-text.js';
+import { pathCard } from './compare-html-card.js';
 import {
   type ComparedPath,
   decimals,
   flagText,
   hcallKinds,
   perRequest,
+  shortName,
   summarize,
   workloadText,
 } from './compare-path.js';
+import { barChart } from './report/chart-bars.js';
+import { escapeHtml, Html, html } from './report/html.js';
+import { OUTCOME_MARKS } from './report/marks.js';
+import { page } from './report/page.js';
+import { badge } from './report/parts.js';
+import { type Chart, figure } from './report/svg.js';
+import { type TableColumn, table } from './report/table.js';
 
-const POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+/** What the page says besides the paths. */
+export interface CompareHtmlOptions {
+  readonly imageName: string;
+  /** What made the page. */
+  readonly command: string;
+}
 
-/** The comparison as one page: no network, no script. */
+/** The comparison as one page. */
 export function renderCompareHtml(
   paths: readonly ComparedPath[],
-  options: { readonly imageName: string },
+  { imageName, command }: CompareHtmlOptions,
 ): string {
-  const intro =
-    `${workloadText(paths, options.imageName)} ` +
-    'Every byte was checked, every hypercall counted.';
+  const title = `How virtio reaches guest memory, over ${paths.length} DMA path${paths.length === 1 ? '' : 's'}`;
+  return page({
+    title,
+    intro: html`<p>${workloadText(paths, imageName)} Every byte was checked, every hypercall counted.</p>
+<ul>${summarize(paths).map((sentence) => html`<li>${sentence}</li>`)}</ul>`,
+    sections: [
+      { id: 'figures', title: 'Figures', body: figures(paths) },
+      { id: 'hypercalls', title: 'Hypercalls per request', body: figure(hypercalls(paths)) },
+      {
+        id: 'translations',
+        title: 'Device translations per request',
+        body: figure(translations(paths)),
+      },
+      { id: 'paths', title: 'The paths', body: html`${paths.map(pathCard)}` },
+    ],
+    command,
+  });
+}
+
+function hypercalls(paths: readonly ComparedPath[]): Chart {
   const kinds = hcallKinds(paths);
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Pinhole: how virtio reaches guest memory</title>
-<style>${STYLE}</style>
-</head>
-<body>
-<main>
-<h1>How virtio reaches guest memory, over ${paths.length} DMA path${paths.length === 1 ? '' : 's'}</h1>
-<p>${escapeHtml(intro)}</p>
-<ul>${summarize(paths)
-    .map((sentence) => `<li>${escapeHtml(sentence)}</li>`)
-    .join('')}</ul>
-<h2>Figures</h2>
-<div class="scroll" role="region" aria-label="Table of figures" tabindex="0">${table(paths, kinds)}</div>
-<h2>Hypercalls per request</h2>
-${chart(paths, {
-  id: 'hypercalls',
-  title: 'Hypercalls per request by kind, for each path',
-  axis: 'hypercalls per request',
-  series: kinds.map((kind) => ({ label: kind, value: ({ report }) => perRequest(report, kind) })),
-})}
-<h2>Device translations per request</h2>
-${chart(paths, {
-  id: 'translations',
-  title: 'Translations that the device asked an IOMMU for, per request, for each path',
-  axis: 'translations per request',
-  series: [
-    { label: 'translations', value: ({ report }) => report.counters.translationsPerRequest },
-  ],
-})}
-<h2>The paths</h2>
-${paths.map(card).join('\n')}
-</main>
-</body>
-</html>
-`;
+  return barChart({
+    id: 'hypercalls-chart',
+    title: 'Hypercalls per request by kind, for each path',
+    axis: 'hypercalls per request',
+    rowAxis: 'path',
+    parts: kinds,
+    rows: rowsOf(paths, (path) => kinds.map((kind) => perRequest(path.report, kind))),
+    format: decimals,
+  });
 }
 
-function table(paths: readonly ComparedPath[], kinds: readonly string[]): string {
-  const head = [
-    ...['path', 'flag', 'DMA ops', 'verdict'].map((text) => `<th scope="col">${text}</th>`),
-    ...[
-      ...kinds.map((kind) => escapeHtml(kind).replace('_INDIRECT', '<wbr>_INDIRECT')),
-      'hyper&shy;calls',
+function translations(paths: readonly ComparedPath[]): Chart {
+  return barChart({
+    id: 'translations-chart',
+    title: 'Translations that the device asked an IOMMU for, per request, for each path',
+    axis: 'translations per request',
+    rowAxis: 'path',
+    parts: ['translations'],
+    rows: rowsOf(paths, ({ report }) => [report.counters.translationsPerRequest]),
+    format: decimals,
+  });
+}
+
+function rowsOf(
+  paths: readonly ComparedPath[],
+  values: (path: ComparedPath) => number[],
+): { label: string; values: number[] }[] {
+  return paths.map((path) => ({
+    label: `${path.number} ${shortName(path)}`,
+    values: values(path),
+  }));
+}
+
+type Column = TableColumn<ComparedPath>;
+
+function figures(paths: readonly ComparedPath[]): Html {
+  const number = (head: Html | string, cell: Column['cell']): Column => ({
+    head,
+    isNumber: true,
+    cell,
+  });
+  const columns: Column[] = [
+    {
+      head: html`<div class="wide">path</div>`,
+      cell: ({ number: at, report }) => `${at}. ${report.title}`,
+    },
+    { head: 'flag', cell: ({ report }) => flagText(report) },
+    { head: 'DMA ops', cell: ({ report }) => opsText(report.decision.dmaOps) },
+    { head: 'verdict', cell: ({ report }) => badge(OUTCOME_MARKS[report.verdict.outcome]) },
+    ...hcallKinds(paths).map((kind) =>
+      number(breakingHead(kind), ({ report }) => decimals(perRequest(report, kind))),
+    ),
+    number(new Html('hyper&shy;calls'), ({ report }) =>
+      decimals(report.counters.hcallsPerRequestTotal),
+    ),
+    number(
       'TCEs live / peak',
-      'trans&shy;lations',
-      'bounced',
-      'device reaches',
-      'of it in clear',
-    ].map((html) => `<th scope="col" class="n">${html}</th>`),
+      ({ report: { counters } }) => `${counters.tcesLive} / ${counters.tcesPeak}`,
+    ),
+    number(new Html('trans&shy;lations'), ({ report }) =>
+      decimals(report.counters.translationsPerRequest),
+    ),
+    number('bounced', ({ report }) => formatSize(report.counters.workload.bytesBounced)),
+    number('device reaches', ({ report }) => formatSize(report.reach.addressable)),
+    number('of it in clear', ({ report }) => formatSize(report.reach.plaintext)),
   ];
-  const rows = paths.map(
-    (path) =>
-      `<tr>${words(path).join('')}${figures(path, kinds)
-        .map((text) => `<td class="n${/^0( B| \/ 0)?$/.test(text) ? ' zero' : ''}">${text}</td>`)
-        .join('')}</tr>`,
-  );
-  return `<table><caption><span>Flag: whether ACCESS_PLATFORM was negotiated. Hypercalls and translations are per request; set-up is not in them.</span></caption>
-<thead><tr>${head.join('')}</tr></thead>
-<tbody>
-${rows.join('\n')}
-</tbody></table>`;
+  return table({
+    label: 'Table of figures',
+    caption:
+      'Flag: whether ACCESS_PLATFORM was negotiated. Hypercalls and translations are per request; set-up is not in them.',
+    columns,
+    rows: paths,
+  });
 }
 
-function words({ number, report }: ComparedPath): string[] {
-  const { outcome } = report.verdict;
-  return [
-    `<th scope="row">${number}. ${breakable(report.title)}</th>`,
-    `<td>${flagText(report)}</td>`,
-    `<td class="ops">${escapeHtml(report.decision.dmaOps).replace(/ (?=[+(])/, '<br>')}</td>`,
-    `<td><b class="${outcome}">${outcome}</b></td>`,
-  ];
+// The longest name of the three in two lines.
+function breakingHead(kind: string): Html {
+  return new Html(escapeHtml(kind).replace('_INDIRECT', '<wbr>_INDIRECT'));
 }
 
-function figures({ report }: ComparedPath, kinds: readonly string[]): string[] {
-  const { counters, reach } = report;
-  return [
-    ...kinds.map((kind) => decimals(perRequest(report, kind))),
-    decimals(counters.hcallsPerRequestTotal),
-    `${counters.tcesLive} / ${counters.tcesPeak}`,
-    decimals(counters.translationsPerRequest),
-    formatSize(counters.workload.bytesBounced),
-    formatSize(reach.addressable),
-    formatSize(reach.plaintext),
-  ];
+// `dma-direct + swiotlb` on two lines.
+function opsText(dmaOps: string): Html {
+  const [name = '', rest] = dmaOps.split(/ (?=[+(])/, 2);
+  return html`<span class="nowrap">${name}${rest === undefined ? undefined : html`<br>${rest}`}</span>`;
 }

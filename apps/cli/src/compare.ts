@@ -6,6 +6,7 @@ import {
   runScenario,
   type Scenario,
 } from '@pinhole/machine';
+import { commandLine } from './command-line.js';
 import { renderCompareHtml } from './compare-html.js';
 import type { ComparedPath } from './compare-path.js';
 import { renderCompareTable } from './compare-table.js';
@@ -72,7 +73,7 @@ function show(paths: readonly ComparedPath[], imageName: string, options: Compar
     process.stdout.write(`${renderCompareTable(paths, table).trimEnd()}\n`);
   }
   if (options.html === undefined) return;
-  writeWhole(options.html, renderCompareHtml(paths, { imageName }));
+  writeWhole(options.html, renderCompareHtml(paths, { imageName, command: commandLine() }));
   process.stderr.write(`wrote ${options.html}\n`);
 }
 

@@ -1,53 +1,58 @@
 import { basename } from 'node:path';
 import { hex } from '@pinhole/base';
 import type { ReplayFinding, ReplayReport, RunProfile } from '@pinhole/machine';
-import { breakable, escapeHtml } from './compare-html-text.js';
-import { occupancyChart, requestHistogram } from './replay-html-chart.js';
-import { REPLAY_STYLE } from './replay-html-style.js';
-import { pictureLegend, poolTable, windowPicture } from './replay-html-window.js';
+import { requestHistogram } from './replay-html-requests.js';
+import {
+  occupancyChart,
+  pictureLegend,
+  poolTable,
+  WINDOW_STYLE,
+  windowPicture,
+} from './replay-html-window.js';
 import { conclusion, type FileReport, isClean, type ReplayOutcome } from './replay-text.js';
+import { breakable, type Html, html } from './report/html.js';
+import { SEVERITY_MARKS } from './report/marks.js';
+import { page } from './report/page.js';
+import { badge, card, facts, note } from './report/parts.js';
+import { figure } from './report/svg.js';
+import { type TableColumn, table } from './report/table.js';
 
-const POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 const MAX_ROWS = 50;
 const MAX_WINDOWS = 16;
 
 type Profile = RunProfile;
 type Window = Profile['windows'] extends Map<number, infer W> ? W : never;
 
-/** A replay as one page: no network, no script. */
-export function renderReplayHtml(outcome: ReplayOutcome, profile: Profile): string {
+/** A replay as one page, made by `command`. */
+export function renderReplayHtml(
+  outcome: ReplayOutcome,
+  profile: Profile,
+  command: string,
+): string {
   const { report, qemu } = outcome;
-  const title = `Replay of ${basename(qemu.path)}`;
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Pinhole: ${escapeHtml(title)}</title>
-<style>${REPLAY_STYLE}</style>
-</head>
-<body>
-<main>
-<h1>${breakable(title)}</h1>
-<p class="verdict ${isClean(outcome) ? 'good' : 'bad'}">${escapeHtml(verdict(outcome))}</p>
-<h2>The run</h2>
-${summary(outcome)}
-<h2>Checked against the model</h2>
-${checks(report)}
-${mismatches(report)}
-<h2>Findings</h2>
-${report.findings.length === 0 ? '<p>None.</p>' : report.findings.map(finding).join('\n')}
-<h2>Windows</h2>
-${windows(profile)}
-<h2>Hypercalls per request</h2>
-${requests(profile)}
-<h2>Who used them</h2>
-${users(profile)}
-</main>
-</body>
-</html>
-`;
+  const { findings } = report;
+  return page({
+    title: `Replay of ${basename(qemu.path)}`,
+    intro: note(isClean(outcome) ? 'good' : 'bad', html`<b>${verdict(outcome)}</b>`),
+    sections: [
+      { id: 'run', title: 'The run', body: summary(outcome) },
+      {
+        id: 'checked',
+        title: 'Checked against the model',
+        body: html`${checks(report)}${mismatches(report)}`,
+      },
+      {
+        id: 'findings',
+        title: 'Findings',
+        body: findings.length === 0 ? html`<p>None.</p>` : html`${findings.map(finding)}`,
+      },
+      { id: 'windows', title: 'Windows', body: windows(profile) },
+      { id: 'requests', title: 'Hypercalls per request', body: requests(profile) },
+      { id: 'users', title: 'Who used them', body: users(profile) },
+    ],
+    command,
+    style: WINDOW_STYLE,
+  });
 }
 
 function verdict(outcome: ReplayOutcome): string {
@@ -58,7 +63,7 @@ function verdict(outcome: ReplayOutcome): string {
   return `${conclusion(outcome)} ${found}`;
 }
 
-function summary({ qemu, guest, report }: ReplayOutcome): string {
+function summary({ qemu, guest, report }: ReplayOutcome): Html {
   const { kernel, kernelFrom, guestPageSize, ddw, boots, cpus, devices } = report.inferred;
   const rows: [string, string][] = [
     ["QEMU's log", fileText(qemu)],
@@ -70,7 +75,7 @@ function summary({ qemu, guest, report }: ReplayOutcome): string {
   }
   rows.push(['Boots', String(boots)], ['Second window', ddw]);
   for (const [device, route] of Object.entries(devices)) rows.push([device, route]);
-  return `<dl>${rows.map(([term, text]) => `<dt>${escapeHtml(term)}</dt><dd>${breakable(text)}</dd>`).join('')}</dl>`;
+  return facts(rows);
 }
 
 function fileText({ path, summary: read, cutShort }: FileReport): string {
@@ -83,7 +88,7 @@ function fileText({ path, summary: read, cutShort }: FileReport): string {
   return `${path}: ${number(lines)} lines, ${number(events)} events${rest}${cut}`;
 }
 
-function checks({ hypervisor, guest }: ReplayReport): string {
+function checks({ hypervisor, guest }: ReplayReport): Html {
   const rows: [string, number, number][] = [
     ['TCE hypercalls: what QEMU returned', hypervisor.hcalls, hypervisor.hcallMismatches],
     ['translations of device accesses', hypervisor.translations, hypervisor.translationMismatches],
@@ -107,10 +112,10 @@ function checks({ hypervisor, guest }: ReplayReport): string {
     }
   }
   const body = rows.map(([what, count, wrong]) => [what, number(count), number(wrong)]);
-  return table('Figures that were checked', ['what', 'checked', 'wrong'], body);
+  return textTable('Figures that were checked', ['what', 'checked', 'wrong'], body);
 }
 
-function mismatches({ hypervisor, guest }: ReplayReport): string {
+function mismatches({ hypervisor, guest }: ReplayReport): Html | undefined {
   const rows = [
     ...hypervisor.mismatches.map(({ line, event, what, logged, model }) => [
       `QEMU line ${line}`,
@@ -125,8 +130,9 @@ function mismatches({ hypervisor, guest }: ReplayReport): string {
       model,
     ]),
   ];
-  if (rows.length === 0) return '';
-  return `<h3>The first that differ</h3>${table('Differences', ['where', 'what', 'recorded', 'the model'], rows, 0)}`;
+  if (rows.length === 0) return undefined;
+  const head = ['where', 'what', 'recorded', 'the model'];
+  return html`<h3>The first that differ</h3>\n${textTable('Differences', head, rows, head.length)}`;
 }
 
 function finding({
@@ -136,20 +142,29 @@ function finding({
   evidence,
   remedy,
   forecast,
-}: ReplayFinding): string {
+}: ReplayFinding): Html {
   const { first } = evidence;
-  const where = first === undefined ? '' : places(first.guestLine, first.qemuLine);
-  const evidenceText =
-    first === undefined
-      ? ''
-      : `<dt>First</dt><dd>${escapeHtml([where, first.text].filter(Boolean).join(': '))}</dd>`;
-  const future =
-    forecast === undefined
-      ? ''
-      : `<dt>Forecast</dt><dd>${number(forecast.tcesInUse)} of ${number(forecast.windowTces)} TCEs in use; ${number(forecast.moreMappings)} more mappings${forecast.moreRequests === undefined ? '' : `, or about ${number(forecast.moreRequests)} requests,`} until one finds no room; full at ${number(forecast.tcesWhenFull)}</dd>`;
-  return `<article class="${severity}"><h3>${breakable(code)} <span class="severity">${severity}</span></h3>
-<p>${escapeHtml(text)}</p>
-<dl>${evidenceText}${future}<dt>What to do</dt><dd>${escapeHtml(remedy)}</dd></dl></article>`;
+  const mark = SEVERITY_MARKS[severity];
+  const rows: [string, string][] = [];
+  if (first !== undefined) {
+    const where = places(first.guestLine, first.qemuLine);
+    rows.push(['First', [where, first.text].filter(Boolean).join(': ')]);
+  }
+  if (forecast !== undefined) rows.push(['Forecast', forecastText(forecast)]);
+  rows.push(['What to do', remedy]);
+  return card(
+    html`${badge(mark)} ${breakable(code)}`,
+    mark.tone,
+    html`<p>${text}</p>\n`,
+    facts(rows),
+  );
+}
+
+function forecastText(forecast: NonNullable<ReplayFinding['forecast']>): string {
+  const { tcesInUse, windowTces, moreMappings, moreRequests, tcesWhenFull } = forecast;
+  const requestsToo =
+    moreRequests === undefined ? '' : `, or about ${number(moreRequests)} requests,`;
+  return `${number(tcesInUse)} of ${number(windowTces)} TCEs in use; ${number(moreMappings)} more mappings${requestsToo} until one finds no room; full at ${number(tcesWhenFull)}`;
 }
 
 function places(guestLine: number | undefined, qemuLine: number | undefined): string {
@@ -159,35 +174,33 @@ function places(guestLine: number | undefined, qemuLine: number | undefined): st
   ].join(', ');
 }
 
-function windows(profile: Profile): string {
+function windows(profile: Profile): Html {
   const used = [...profile.windows.values()].filter(({ peak }) => peak > 0);
-  if (used.length === 0) return '<p>No entry of any window was ever mapped.</p>';
+  if (used.length === 0) return html`<p>No entry of any window was ever mapped.</p>`;
   const more = used.length - MAX_WINDOWS;
-  return `${used
-    .slice(0, MAX_WINDOWS)
-    .map((window) => windowSection(window, profile))
-    .join('\n')}${more > 0 ? `<p>And ${more} more windows.</p>` : ''}`;
+  return html`${used.slice(0, MAX_WINDOWS).map((window) => windowSection(window, profile))}${more > 0 ? html`<p>And ${more} more windows.</p>` : undefined}`;
 }
 
-function windowSection(window: Window, { lines }: Profile): string {
+function windowSection(window: Window, { lines }: Profile): Html {
   const { liobn, busOffset, pageShift, size, peak, live, leaked, occupancy } = window;
   const name = `Window ${hex(liobn)}`;
   const id = `w${liobn.toString(16)}`;
   const picture = window.picture();
   const given = leaked === 0 ? '' : `, ${number(leaked)} of them given up by the driver`;
-  return `<section aria-labelledby="${id}"><h3 id="${id}">${name}</h3>
+  return html`<section aria-labelledby="${id}"><h3 id="${id}">${name}</h3>
 <p>${number(size)} entries of ${number(2 ** pageShift)} bytes at bus address ${hex(busOffset)}: ${number(peak)} in use at most, ${number(live)} at the end${given}.</p>
-${occupancyChart(`${id}-time`, occupancy, { lines, size, name })}
+${figure(occupancyChart(`${id}-time`, occupancy, { lines, name }))}
 <p>At its fullest, after line ${number(picture.line)}:</p>
-${windowPicture(`${id}-entries`, window, picture, name)}
+${figure(windowPicture(`${id}-entries`, window, picture, name))}
 ${pictureLegend(window, picture)}
-${poolTable(window, picture)}</section>`;
+${poolTable(window, picture)}</section>
+`;
 }
 
-function requests({ histogram, queues, openRequests }: Profile): string {
+function requests({ histogram, queues, openRequests }: Profile): Html {
   const all = [...queues.values()].filter((queue) => queue.requests > 0);
   if (all.length === 0) {
-    return "<p>QEMU's log has no virtqueue_pop: trace virtqueue_* and virtio_queue_notify, too.</p>";
+    return html`<p>QEMU's log has no virtqueue_pop: trace virtqueue_* and virtio_queue_notify, too.</p>`;
   }
   all.sort((a, b) => b.requests - a.requests);
   const rows = all.slice(0, MAX_ROWS).map((queue) => {
@@ -198,18 +211,19 @@ function requests({ histogram, queues, openRequests }: Profile): string {
   });
   const open =
     openRequests === 0
-      ? ''
-      : `<p>${number(openRequests)} requests still had buffers mapped at the end; they count with the hypercalls that they had by then.</p>`;
-  return `<p>A request is what a device takes off a virtqueue (virtqueue_pop in QEMU's log) until it puts it back (virtqueue_fill).
+      ? undefined
+      : html`<p>${number(openRequests)} requests still had buffers mapped at the end; they count with the hypercalls that they had by then.</p>\n`;
+  const head = ['virtqueue', 'requests', 'completed', 'hypercalls per request', 'most'];
+  return html`<p>A request is what a device takes off a virtqueue (virtqueue_pop in QEMU's log) until it puts it back (virtqueue_fill).
 A hypercall that maps belongs to the first request that the device takes after it accessed what was mapped: QEMU translates a
 request's buffers just before it logs virtqueue_pop. A hypercall that unmaps belongs to the request of what it unmaps; one that unmaps for
 several belongs to the first. Rings and other coherent memory of the guest's trace belong to no request. Where several threads serve
 virtqueues at the same time, an access between two of their virtqueue_pop may count for the wrong one.</p>
-${open}${requestHistogram('requests', histogram)}
-${table('Virtqueues', ['virtqueue', 'requests', 'completed', 'hypercalls per request', 'most'], rows)}`;
+${open}${figure(requestHistogram('requests-chart', histogram))}
+${textTable('Virtqueues', head, rows)}`;
 }
 
-function users({ devices }: Profile): string {
+function users({ devices }: Profile): Html {
   const all = [...devices.values()].sort(
     (a, b) => b.hypercalls + b.translations - (a.hypercalls + a.translations),
   );
@@ -219,33 +233,26 @@ function users({ devices }: Profile): string {
       device === '' ? "not known from the guest's trace" : device,
       ...[use.maps, use.tces, use.hypercalls, use.translations].map(number),
     ]);
-  return `<p>A translation counts for the device whose mapping was accessed. Not known are rings that were set up before the trace began,
+  return html`<p>A translation counts for the device whose mapping was accessed. Not known are rings that were set up before the trace began,
 firmware, the kernel's clearing of the window, and a direct mapping that was accessed elsewhere than at its start.</p>
-${table('Devices', ['device', 'maps', 'TCEs', 'hypercalls', 'translations'], rows)}`;
+${textTable('Devices', ['device', 'maps', 'TCEs', 'hypercalls', 'translations'], rows)}`;
 }
 
-// The first column names the row, the others from `figuresFrom` on are numbers.
-function table(
+// The columns from `figures` on are numbers.
+function textTable(
   label: string,
   head: readonly string[],
   rows: readonly (readonly string[])[],
   figures = 1,
-): string {
-  const isFigure = (i: number): boolean => figures > 0 && i >= figures;
-  const columns = head
-    .map((text, i) => `<th scope="col"${isFigure(i) ? ' class="n"' : ''}>${escapeHtml(text)}</th>`)
-    .join('');
-  const body = rows.map(
-    (cells) =>
-      `<tr>${cells
-        .map((text, i) => {
-          if (i === 0) return `<th scope="row">${breakable(text)}</th>`;
-          if (!isFigure(i)) return `<td>${breakable(text)}</td>`;
-          return `<td class="n${text === '0' ? ' zero' : ''}">${escapeHtml(text)}</td>`;
-        })
-        .join('')}</tr>`,
+): Html {
+  const columns = head.map(
+    (text, at): TableColumn<readonly string[]> => ({
+      head: text,
+      isNumber: at >= figures,
+      cell: (cells) => cells[at] ?? '',
+    }),
   );
-  return `<div class="scroll" role="region" aria-label="${escapeHtml(label)}" tabindex="0"><table><thead><tr>${columns}</tr></thead><tbody>${body.join('')}</tbody></table></div>`;
+  return table({ label, columns, rows });
 }
 
 function number(count: number): string {

@@ -21,6 +21,7 @@ import {
   type ReaderOptions,
   type ReadProblem,
 } from '@pinhole/trace';
+import { commandLine } from './command-line.js';
 import { EXIT, InputError, interrupt } from './exit.js';
 import { writeWhole } from './files.js';
 import { renderReplayHtml } from './replay-html.js';
@@ -77,7 +78,7 @@ export async function replay(options: ReplayOptions): Promise<void> {
   close();
   if (options.html !== undefined && profile !== undefined) {
     profile.end();
-    writeWhole(options.html, renderReplayHtml(result, profile));
+    writeWhole(options.html, renderReplayHtml(result, profile, commandLine()));
   }
   process.stdout.write(options.format === 'json' ? toJson(result) : toText(result));
   if (!isClean(result)) process.exitCode = EXIT.FAILED;

@@ -2,17 +2,21 @@ import { formatSize } from '@pinhole/base';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { renderCompareHtml } from '../src/compare-html.js';
 import type { ComparedPath } from '../src/compare-path.js';
+import { OUTCOME_MARKS } from '../src/report/marks.js';
+import { WIDTH } from '../src/report/svg.js';
 import { HOSTILE, hostilePath, realPaths, refusedPath } from './compare-samples.js';
-import { faults } from './html-faults.js';
+import { faults, references } from './html-faults.js';
 
 let paths: ComparedPath[] = [];
 let path: (number: number) => ComparedPath;
 let html = '';
+const render = (of: readonly ComparedPath[], imageName = 'x'): string =>
+  renderCompareHtml(of, { imageName, command: 'pinhole compare --html x.html' });
 
 beforeAll(() => {
   paths = realPaths();
   path = (number) => paths[number - 1] as ComparedPath;
-  html = renderCompareHtml(paths, { imageName: 'disk.img' });
+  html = render(paths, 'disk.img');
 });
 
 const strip = (fragment: string): string => fragment.replace(/<[^>]*>/g, '');
@@ -32,36 +36,34 @@ describe('the page', () => {
     expect(faults('<p><b>x</p></b>')).not.toEqual([]);
     expect(faults('<p class=x>&</p>')).toHaveLength(2);
     for (const of of [paths, [path(1)], [refusedPath(path(2))], [hostilePath(path(3))], []]) {
-      expect(faults(renderCompareHtml(of, { imageName: HOSTILE }))).toEqual([]);
+      expect(faults(render(of, HOSTILE))).toEqual([]);
     }
   });
 
   test('asks nobody for anything, and forbids it', () => {
-    expect(html).not.toMatch(/https?:|src=|href=|url\(|@import|<script|<link| on[a-z]+=/);
+    expect(references(html)).toEqual([]);
+    expect(references('<a href="x"><img src=y onerror=z><script src="q">')).toHaveLength(3);
     expect(html).toContain(`http-equiv="Content-Security-Policy" content="default-src 'none';`);
   });
 
   test('is the same each time', () => {
-    expect(renderCompareHtml(paths, { imageName: 'disk.img' })).toBe(html);
+    expect(render(paths, 'disk.img')).toBe(html);
   });
 
   test('has a language, one heading, a caption, scopes, and names for what scrolls', () => {
     expect(html).toContain('<html lang="en">');
     expect(html.match(/<h1>/g)).toHaveLength(1);
-    expect(html.match(/<main>/g)).toHaveLength(1);
+    expect(html.match(/<main /g)).toHaveLength(1);
     expect(html).toContain('<table><caption>');
     expect(html.match(/<th(?=[ >])(?! scope="(row|col)")/g)).toBeNull();
     expect(html.match(/scope="row"/g)).toHaveLength(paths.length);
     for (const [region] of html.matchAll(/<div class="scroll"[^>]*>/g)) {
       expect(region).toMatch(/role="region" aria-label="[^"]+" tabindex="0"/);
     }
-    const ids = [...html.matchAll(/ id="([^"]*)"/g)].map(([, id]) => id);
-    expect(new Set(ids).size).toBe(ids.length);
   });
 
   test('follows the theme of the reader, and prints', () => {
-    expect(html).toContain('color-scheme: light dark');
-    expect(html).toContain('@media (prefers-color-scheme: dark)');
+    expect(html).toContain('@media screen and (prefers-color-scheme: dark)');
     expect(html).toContain('@media print');
   });
 });
@@ -77,7 +79,7 @@ describe('the table', () => {
         `${number}. ${report.title}`,
         machine.flag ? 'yes' : 'no',
         decision.dmaOps.replace(/ (?=[+(])/, ''),
-        verdict.outcome,
+        OUTCOME_MARKS[verdict.outcome].symbol + verdict.outcome,
         figure(counters.hcallsPerRequest.H_PUT_TCE),
         figure(counters.hcallsPerRequest.H_PUT_TCE_INDIRECT),
         figure(counters.hcallsPerRequest.H_STUFF_TCE),
@@ -99,6 +101,8 @@ describe('the table', () => {
 });
 
 describe('the charts', () => {
+  const drawn = (): string[] => html.match(/<svg role="img".*?<\/svg>/gs) ?? [];
+
   // Each bar of a chart: its parts' widths, and the sum that stands beside it.
   const bars = (chart: string): { widths: number[]; sum: number }[] =>
     chart
@@ -110,7 +114,7 @@ describe('the charts', () => {
       }));
 
   test('are images with a title, a description and an axis label', () => {
-    const charts = html.match(/<svg.*?<\/svg>/gs) ?? [];
+    const charts = drawn();
     expect(charts).toHaveLength(2);
     for (const chart of charts) {
       const [, title, desc] = /aria-labelledby="(\S+) (\S+)"/.exec(chart) ?? [];
@@ -122,26 +126,26 @@ describe('the charts', () => {
   });
 
   test('bars are as long as their figures, and stay inside', () => {
-    const [hypercalls = '', translations = ''] = html.match(/<svg.*?<\/svg>/gs) ?? [];
+    const [hypercalls = '', translations = ''] = drawn();
     const expected = [
       [hypercalls, (p: ComparedPath) => p.report.counters.hcallsPerRequestTotal],
       [translations, (p: ComparedPath) => p.report.counters.translationsPerRequest],
     ] as const;
     for (const [chart, value] of expected) {
-      const drawn = bars(chart).filter((bar) => Number.isFinite(bar.sum));
-      expect(drawn.map(({ sum }) => sum)).toEqual(paths.map((p) => Number(value(p).toFixed(2))));
-      const lengths = drawn.map(({ widths }) => widths.reduce((sum, width) => sum + width, 0));
+      const rows = bars(chart).filter((bar) => Number.isFinite(bar.sum));
+      expect(rows.map(({ sum }) => sum)).toEqual(paths.map((p) => Number(value(p).toFixed(2))));
+      const lengths = rows.map(({ widths }) => widths.reduce((sum, width) => sum + width, 0));
       const unit = Math.max(...lengths) / Math.max(...paths.map(value));
       for (const [row, p] of paths.entries()) {
         expect(lengths[row]).toBeCloseTo(value(p) * unit, 0);
       }
-      expect(Math.max(...lengths)).toBeLessThanOrEqual(520.5);
+      expect(Math.max(...lengths)).toBeLessThan(WIDTH);
     }
   });
 
   test('without any hypercall there is still an axis', () => {
-    expect(renderCompareHtml([path(1)], { imageName: 'x' })).not.toMatch(/NaN|Infinity/);
-    expect(renderCompareHtml([], { imageName: 'x' })).not.toMatch(/NaN|Infinity/);
+    expect(render([path(1)])).not.toMatch(/NaN|Infinity/);
+    expect(render([])).not.toMatch(/NaN|Infinity/);
   });
 });
 
@@ -180,7 +184,7 @@ describe('the cards', () => {
 
   test('of a refused path say why', () => {
     const refused = refusedPath(path(1));
-    const page = renderCompareHtml([refused], { imageName: 'x' });
+    const page = render([refused]);
     expect(rows(page)[0]?.[1]).toBe('refused');
     expect(strip(cards(page)[0] ?? '')).toContain(`refused: ${refused.report.refusal}`);
     expect(page).toContain('over 1 DMA path<');
@@ -188,8 +192,9 @@ describe('the cards', () => {
 });
 
 test('hostile text stays text, wherever it comes from', () => {
-  const page = renderCompareHtml([hostilePath(path(1))], { imageName: HOSTILE });
-  expect(page).not.toMatch(/<script|<img/);
+  const page = renderCompareHtml([hostilePath(path(1))], { imageName: HOSTILE, command: HOSTILE });
+  expect(references(page)).toEqual([]);
+  expect(page.match(/<script/g)).toHaveLength(1);
   const escaped = '&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;&#39;';
   expect(page.split(escaped).length - 1).toBeGreaterThan(15);
 });

@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { renderReplayHtml } from '../src/replay-html.js';
 import type { FileReport } from '../src/replay-text.js';
 import { HOSTILE } from './compare-samples.js';
-import { faults } from './html-faults.js';
+import { faults, references } from './html-faults.js';
 import { pinhole, scratchFolder } from './pinhole.js';
 
 const folder = scratchFolder();
@@ -23,14 +23,14 @@ function page(name: RecordingName, hasGuest = true): string {
 }
 
 const text = (html: string): string =>
-  html.replace(/<style>.*?<\/style>/s, '').replace(/<[^>]*>/g, ' ');
+  html.replace(/<(style|script)>.*?<\/\1>/gs, '').replace(/<[^>]*>/g, ' ');
 
 describe('a healthy run', () => {
   const html = page('linux6.12-pinhole');
 
   test('is one well-formed page that asks nobody for anything', () => {
     expect(faults(html)).toEqual([]);
-    expect(html).not.toMatch(/https?:|src=|href=|url\(|@import|<script|<link| on[a-z]+=/);
+    expect(references(html)).toEqual([]);
     expect(html).toContain(`http-equiv="Content-Security-Policy" content="default-src 'none';`);
     expect(html).toContain('prefers-color-scheme: dark');
     expect(html.length).toBeLessThan(200_000);
@@ -38,7 +38,7 @@ describe('a healthy run', () => {
 
   test('says what was checked, and shows the window', () => {
     expect(text(html)).toContain('The model agrees with every line.');
-    expect(text(html)).toMatch(/DMA addresses that the guest's|DMA addresses that the guest&#39;s/);
+    expect(text(html)).toMatch(/DMA addresses that the guest&#39;s/);
     expect(html.match(/<svg [^>]*role="img"/g)).toHaveLength(3);
     expect(html).not.toContain('class="gone');
   });
@@ -55,7 +55,7 @@ test('a leak: entries in the warning colour, the finding with its evidence and r
   const html = page('linux7.2-ddw-lost');
   expect(faults(html)).toEqual([]);
   expect(html).toMatch(/<rect class="gone f[1-4]"/);
-  expect(html).toContain('class="given"');
+  expect(html.match(/<path class="area k[01]"/g)).toHaveLength(2);
   expect(text(html)).toMatch(/E_\s*TCE_\s*LEAK/);
   expect(text(html)).toContain('maxmem=');
   expect(text(html)).toContain('requests still had buffers mapped at the end');
@@ -112,7 +112,7 @@ test('what the files say is text, whatever it is', () => {
   });
   const queue = { vq: HOSTILE, vdev: HOSTILE, number: 0, requests: 1, completed: 1 };
   profile.queues.set(HOSTILE, { ...queue, hypercalls: 1, most: 1 });
-  const html = renderReplayHtml({ qemu: file, guest: file, report }, profile);
+  const html = renderReplayHtml({ qemu: file, guest: file, report }, profile, HOSTILE);
   expect(faults(html)).toEqual([]);
   expect(html).not.toContain(HOSTILE);
 });

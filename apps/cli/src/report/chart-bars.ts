@@ -28,18 +28,21 @@ export interface BarChartOptions extends ChartFrame {
   /** Names of the parts; a single one is named by the axis. */
   readonly parts: readonly string[];
   readonly rows: readonly BarRow[];
+  /** Of the figures. */
   readonly format?: (value: number) => string;
+  /** Of the axis. */
+  readonly axisFormat?: (value: number) => string;
 }
 
 const ROW = 28;
 
 /** The bars. Figures that are not finite, or below 0, count as 0. */
 export function barChart(options: BarChartOptions): Chart {
-  const { rows, parts, axis, rowAxis = '', format = short } = options;
+  const { rows, parts, axis, rowAxis = '', format = short, axisFormat = short } = options;
   if (rows.length === 0) return emptyChart(options);
   const sums = rows.map(({ values }) => values.reduce((sum, value) => sum + amount(value), 0));
   const labels = rows.map(({ label }) => clipped(label, 30));
-  const left = 16 + Math.max(50, ...labels.map(textWidth));
+  const left = 16 + Math.max(50, ...[rowAxis, ...labels].map(textWidth));
   const right = WIDTH - 20 - Math.max(...sums.map((sum) => textWidth(format(sum))));
   const head = legend(parts, left);
   const top = head.height;
@@ -47,7 +50,7 @@ export function barChart(options: BarChartOptions): Chart {
   const { at, ticks } = scaleOf({ values: sums, from: left, to: right, ticks: 6 });
   const grid = ticks.map(
     (tick) =>
-      html`<line class="grid" x1="${px(at(tick))}" y1="${top - 4}" x2="${px(at(tick))}" y2="${bottom}"/><text class="tick" x="${px(at(tick))}" y="${bottom + 16}" text-anchor="middle">${format(tick)}</text>`,
+      html`<line class="grid" x1="${px(at(tick))}" y1="${top - 4}" x2="${px(at(tick))}" y2="${bottom}"/><text class="tick" x="${px(at(tick))}" y="${bottom + 16}" text-anchor="middle">${axisFormat(tick)}</text>`,
   );
   const bars = rows.map(({ values }, row) => {
     const y = top + row * ROW;
@@ -56,8 +59,7 @@ export function barChart(options: BarChartOptions): Chart {
   const said = rows.map(({ label }, row) => `${label}: ${format(sums[row] ?? 0)}`).join(', ');
   return chart(
     options,
-    `Bars, ${axis}: ${said}.`,
-    bottom + 44,
+    { description: `Bars, ${axis}: ${said}.`, height: bottom + 44 },
     html`${head.body}${grid}
 ${bars}<line class="axis" x1="${left}" y1="${top - 4}" x2="${left}" y2="${bottom}"/>
 <text class="label" x="${left - 8}" y="${bottom + 36}" text-anchor="end">${rowAxis}</text>

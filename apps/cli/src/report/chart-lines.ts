@@ -92,8 +92,7 @@ export function lineChart(options: LineChartOptions): Chart {
   const drawing = { x: along.at, y: up.at, bottom, shape };
   return chart(
     options,
-    describe(series, x.label, y.label, yFormat),
-    bottom + 44,
+    { description: describe(series, x.label, y.label, yFormat), height: bottom + 44 },
     html`${head.body}<text class="label" x="12" y="${head.height + 8}">${y.label}</text>${rows}
 ${series.map(({ points: all }, part) => html`${seriesHtml(all, part, drawing)}\n`)}<line class="axis" x1="${left}" y1="${bottom}" x2="${right}" y2="${bottom}"/>${columns}
 <text class="label" x="${(left + right) / 2}" y="${bottom + 38}" text-anchor="middle">${x.label}</text>`,

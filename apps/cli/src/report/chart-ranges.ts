@@ -35,6 +35,7 @@ export interface RangeChartOptions extends ChartFrame {
   readonly groups: readonly RangeGroup[];
   /** On an axis of powers of ten there are dots: the length of a bar would say nothing. */
   readonly isLog?: boolean;
+  /** Of the figures, and of the axis. */
   readonly format?: (value: number) => string;
 }
 
@@ -72,8 +73,7 @@ export function rangeChart(options: RangeChartOptions): Chart {
   );
   return chart(
     options,
-    `Ranges, ${axis}. ${said.join('; ')}.`,
-    bottom + 44,
+    { description: `Ranges, ${axis}. ${said.join('; ')}.`, height: bottom + 44 },
     html`${head.body}${grid}
 ${drawn}<line class="axis" x1="${left}" y1="${top - 4}" x2="${left}" y2="${bottom}"/>
 <text class="label" x="${(left + right) / 2}" y="${bottom + 36}" text-anchor="middle">${axis}${isLog ? ' (each step is a power of ten)' : ''}</text>`,

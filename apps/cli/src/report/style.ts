@@ -61,7 +61,7 @@ table { border-collapse: separate; border-spacing: 0; font-size: .875rem;
   min-width: min(100%, 34rem); }
 caption { text-align: left; padding-bottom: .5rem; }
 caption span { position: sticky; left: 0; display: inline-block; max-width: calc(100vw - 3rem); }
-th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
+th, td { padding: .375rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
 thead th { position: sticky; top: 0; z-index: 1; background: var(--bg); vertical-align: bottom;
   line-height: 1.3; border-bottom-color: var(--dim); }

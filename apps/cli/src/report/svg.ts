@@ -48,16 +48,21 @@ ${svg}
 `.markup;
 }
 
-/** The `svg` element. `description` says in words what a reader would see. */
-export function chart(
-  { id, title }: ChartFrame,
-  description: string,
-  height: number,
-  body: Html,
-  className = '',
-): Chart {
-  const classes = className === '' ? '' : html` class="${className}"`;
-  const svg = html`<svg role="img"${classes} viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" aria-labelledby="${id}-title ${id}-desc">
+/** What a chart's element says of it. */
+interface ChartElement {
+  /** What a reader would see, in words. */
+  readonly description: string;
+  readonly height: number;
+  readonly width?: number;
+  /** For rules of a page's own. */
+  readonly className?: string;
+}
+
+/** The `svg` element around what a chart draws. */
+export function chart({ id, title }: ChartFrame, element: ChartElement, body: Html): Chart {
+  const { description, height, width = WIDTH, className } = element;
+  const classes = className === undefined ? undefined : html` class="${className}"`;
+  const svg = html`<svg role="img"${classes} viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" aria-labelledby="${id}-title ${id}-desc">
 <title id="${id}-title">${title}</title>
 <desc id="${id}-desc">${description}</desc>
 ${body}
@@ -67,8 +72,9 @@ ${body}
 
 /** A chart that says that there is nothing to show. */
 export function emptyChart(frame: ChartFrame): Chart {
-  const text = 'No data to show.';
-  return chart(frame, text, 48, html`<text class="label" x="12" y="28">${text}</text>`);
+  const description = 'No data to show.';
+  const body = html`<text class="label" x="12" y="28">${description}</text>`;
+  return chart(frame, { description, height: 48 }, body);
 }
 
 /** Draws what a part looks like, 20 by 12 pixels. */
