@@ -3,6 +3,7 @@ import {
   createDirectDmaOps,
   type DeviceDma,
   GuestPages,
+  type IovaDomainOptions,
   parseKernelCommandLine,
 } from '@pinhole/guest';
 import {
@@ -18,14 +19,26 @@ import {
   type PlatformOptions,
 } from '../architecture.js';
 import type { MachineConfig } from '../scenario-config.js';
+import { buildIommuBus, checkIommu, type IommuBus, IommuReach, physicalDma } from './iommu-bus.js';
 
 /** Where memory starts. [qemu v7.2 hw/arm/virt.c base_memmap VIRT_MEM] */
 const RAM_BASE = 0x4000_0000;
 const MIN_MEMORY = 256 * 2 ** 20;
 const MAX_MEMORY = 2 ** 40;
+/** Debian's; what a kernel has elsewhere does not matter here. */
+const PAGE_SIZE = 4096;
+/**
+ * Where devices have their memory, which no buffer may have for its bus address.
+ * [qemu v7.2 hw/arm/virt.c base_memmap VIRT_PCIE_MMIO, extended_memmap VIRT_HIGH_PCIE_MMIO]
+ * [linux v6.1 drivers/iommu/dma-iommu.c iova_reserve_pci_windows]
+ */
+const RESERVED: NonNullable<IovaDomainOptions['reserved']> = [
+  { lo: 0x1_0000, hi: 0x3_efef },
+  { lo: 0x800_0000, hi: 0xfff_ffff },
+];
 
 /**
- * Arm without an IOMMU: the bus shows memory where `dma-ranges` says. Kernel objects come from the
+ * Arm: without an IOMMU the bus shows memory where `dma-ranges` says. Kernel objects come from the
  * first range, user pages from the last, as low and high memory do.
  */
 export const arm64: Architecture = defineArchitecture({
@@ -44,6 +57,7 @@ export const arm64: Architecture = defineArchitecture({
         ],
       },
     },
+    { id: 'arm64-smmuv3', title: 'SMMUv3', machine: { memory: '2GiB', iommu: 'smmuv3' } },
   ],
   build: buildArm64,
 });
@@ -58,7 +72,7 @@ function buildArm64(options: PlatformOptions): Platform {
   const isOne = ranges.length === 1;
   const half = Math.floor(first.size / 2 ** 13) * 2 ** 12;
   const pages = new GuestPages({
-    pageSize: kernel.pageSize,
+    pageSize: PAGE_SIZE,
     kernel: { base: first.cpuStart, size: isOne ? half : first.size },
     user: isOne
       ? { base: first.cpuStart + half, size: first.size - half }
@@ -66,7 +80,7 @@ function buildArm64(options: PlatformOptions): Platform {
     rng,
   });
   const hasBusOffset = ranges.some(({ cpuStart, dmaStart }) => BigInt(cpuStart) !== dmaStart);
-  const dma: DeviceDma = {
+  const direct: DeviceDma = {
     ops: createDirectDmaOps({ memory, pages, ranges, cpu: () => 0 }),
     isBounced: false,
     hasBusOffset,
@@ -79,31 +93,47 @@ function buildArm64(options: PlatformOptions): Platform {
       source: '[linux v6.1 kernel/dma/direct.c, drivers/of/device.c of_dma_configure_id]',
     })),
   };
+  const bus: IommuBus | undefined =
+    machine.iommu === 'none'
+      ? undefined
+      : buildIommuBus({
+          platform: 'arm64',
+          iommu: machine.iommu,
+          kernel,
+          cmdline: guest.cmdline,
+          guestMemory: memory,
+          hypervisorMemory: memory,
+          pages,
+          reserved: RESERVED,
+          direct,
+        });
   const onBus = ranges.reduce((sum, { size }) => sum + size, 0);
+  const behindIommu = new IommuReach(memory, undefined, bus?.space);
   return {
     guestMemory: memory,
     hypervisorMemory: memory,
     systemMemory: createSystemMemorySpace(memory),
-    busSpace: createRangesSpace(memory, ranges),
+    busSpace: bus?.busSpace ?? createRangesSpace(memory, ranges),
     pages,
-    dma,
+    dma: bus?.dma ?? direct,
     hook: {
       answer: hasBusOffset,
       because: hasBusOffset ? 'its bus has a DMA offset' : 'its bus has no DMA offset',
-      dma,
+      dma: hasBusOffset ? direct : physicalDma(memory, pages),
     },
     counters: () => ({
       hcalls: {},
-      tcesLive: 0,
-      tcesPeak: 0,
-      translations: 0,
-      iommu: { maps: 0, unmaps: 0, commands: 0 },
+      tcesLive: bus?.space?.livePages ?? 0,
+      tcesPeak: bus?.space?.peakPages ?? 0,
+      translations: bus?.space?.translations ?? 0,
+      iommu: bus?.counts() ?? { maps: 0, unmaps: 0, commands: 0 },
       bytesBounced: 0,
       bytesShared: 0,
       ciphertextBytesRead: 0,
       privateBytesWriteRefused: 0,
     }),
     reach: (space) => {
+      if (space === bus?.space) return behindIommu.measure(space);
       const bytes = space.isIdentity ? machine.memory : onBus;
       return { addressable: bytes, plaintext: bytes };
     },
@@ -124,6 +154,10 @@ function checkedRanges(machine: MachineConfig, isSecure: boolean): DmaRange[] {
   if (isSecure) fail('guest.secure', 'a secure arm64 guest is not modelled');
   if (machine.maxMemory !== undefined)
     fail('machine.maxMemory', 'hotplug is modelled for pseries only');
+  checkIommu(machine.iommu, 'arm64', ['none', 'smmuv3', 'virtio-iommu']);
+  if (machine.iommu !== 'none' && machine.dmaRanges !== undefined) {
+    fail('machine.dmaRanges', 'behind an IOMMU the bus has no dma-ranges: leave one of them out');
+  }
   const whole = { cpu: RAM_BASE, bus: BigInt(RAM_BASE), size: memory };
   const ranges = (machine.dmaRanges ?? [whole]).map(({ cpu, bus, size }, i) => {
     const path = `machine.dmaRanges[${i}]`;

@@ -1,9 +1,10 @@
 import type { Architecture } from '../architecture.js';
 import { arm64 } from './arm64.js';
 import { pseries } from './pseries.js';
+import { x8664 } from './x86-64.js';
 
 /** The architectures that scenarios can name. */
-export const architectures: readonly Architecture[] = [pseries, arm64];
+export const architectures: readonly Architecture[] = [pseries, x8664, arm64];
 
 /** For errors: `"pseries" or "arm64"`. */
 export function architectureNames(known: readonly Architecture[]): string {
