@@ -130,6 +130,7 @@ export function createProgram(): Command {
         .default([], 'linux-6.12'),
     )
     .addOption(formatOption())
+    .option('--html <file>', 'write the answer as one self-contained page, too')
     .addOption(setOption())
     .action(async (...args: Parameters<typeof import('./explain.js').explain>) =>
       (await import('./explain.js')).explain(...args),

@@ -1,0 +1,60 @@
+import pc from 'picocolors';
+import { wrap } from './compare-text.js';
+import { type Check, type Status, selfChecks, systemChecks } from './doctor-checks.js';
+import { toolChecks } from './doctor-tools.js';
+import { EXIT } from './exit.js';
+import { showsColor, terminalWidth } from './terminal.js';
+import { VERSION } from './version.js';
+
+/** `pinhole doctor`: is everything there, and does it work? */
+export async function doctor(options: { format: 'table' | 'json' }): Promise<void> {
+  const [system, tools] = await Promise.all([systemChecks(), toolChecks()]);
+  const checks = [...system, ...(await selfChecks()), ...tools];
+  const isOk = checks.every(({ status }) => status !== 'failed');
+  if (options.format === 'json') {
+    const report = { schemaVersion: 1, version: VERSION, ok: isOk, checks };
+    process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+  } else {
+    process.stdout.write(render(checks, isOk));
+  }
+  if (!isOk) process.exitCode = EXIT.FAILED;
+}
+
+const WORDS: Readonly<Record<Status, string>> = {
+  ok: 'OK',
+  warning: 'note',
+  missing: 'missing',
+  failed: 'FAILED',
+};
+
+function render(checks: readonly Check[], isOk: boolean): string {
+  const { green, yellow, red } = pc.createColors(showsColor());
+  const colors: Readonly<Record<Status, (text: string) => string>> = {
+    ok: green,
+    warning: yellow,
+    missing: yellow,
+    failed: red,
+  };
+  const name = Math.max(...checks.map((check) => check.name.length));
+  const indent = ' '.repeat(name + 11);
+  const lines = checks.flatMap((check) => {
+    const text = [
+      check.isRequired && check.status === 'ok'
+        ? check.found
+        : `${check.found}. For ${check.purpose}.`,
+      ...(check.fix === null ? [] : [`-> ${check.fix}`]),
+    ];
+    const [first = '', ...rest] = text.flatMap((line) =>
+      wrap(line, Math.max(terminalWidth() - indent.length, 30)),
+    );
+    const word = colors[check.status](WORDS[check.status].padEnd(8));
+    return [
+      `${word} ${check.name.padEnd(name)}  ${first}`,
+      ...rest.map((line) => `${indent}${line}`),
+    ];
+  });
+  const end = isOk
+    ? 'Everything that pinhole needs is there and works.'
+    : 'Something that pinhole needs is missing or does not work.';
+  return `pinhole ${VERSION}\n\n${lines.join('\n')}\n\n${end}\n`;
+}
