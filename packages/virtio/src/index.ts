@@ -202,6 +202,12 @@ export {
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
 } from './status.js';
+export type { ChannelCommand, ChannelDevice, ChannelStatus } from './transport/ccw-commands.js';
+export { CCW_CU_TYPE, Ccw } from './transport/ccw-commands.js';
+export type { SavedVirtioCcw, VirtioCcwDevice, VirtioCcwOptions } from './transport/ccw-device.js';
+export { createVirtioCcw } from './transport/ccw-device.js';
+export type { CcwTransportOptions, CcwTransportResult } from './transport/ccw-driver.js';
+export { CCW_AREA_SIZE, createCcwTransport } from './transport/ccw-driver.js';
 export { readConfigFields } from './transport/config-fields.js';
 export type {
   NegotiationFailure,
@@ -229,6 +235,10 @@ export type { MsiMessage, PciInterrupts } from './transport/pci-interrupts.js';
 export { createPciLegacyTransport } from './transport/pci-legacy-driver.js';
 export type { PciTransportOptions, PciTransportResult } from './transport/pci-modern-driver.js';
 export { createPciModernTransport } from './transport/pci-modern-driver.js';
-export { connectMmioInterrupts, connectPciInterrupts } from './transport/platform-interrupts.js';
+export {
+  connectCcwInterrupts,
+  connectMmioInterrupts,
+  connectPciInterrupts,
+} from './transport/platform-interrupts.js';
 export type { MmioRegion, PciFunction, RegisterWidth } from './transport/registers.js';
 export type { InterruptCause, QueueSetup, VirtioTransport } from './transport/transport.js';

@@ -1,3 +1,4 @@
+import type { VirtioCcwDevice } from './ccw-device.js';
 import type { VirtioMmioDevice } from './mmio-device.js';
 import type { VirtioPciDevice } from './pci-device-types.js';
 import type { MsiMessage, PciInterrupts } from './pci-interrupts.js';
@@ -40,6 +41,21 @@ export function connectMmioInterrupts(device: VirtioMmioDevice): Pick<PciInterru
   device.onInterrupt((isAsserted) => {
     if (isAsserted) line();
   });
+  return {
+    onLine: (handler) => {
+      handlers.push(handler);
+    },
+  };
+}
+
+/** The same for a device behind a subchannel, whose interrupts say no more than that there is one. */
+export function connectCcwInterrupts(device: VirtioCcwDevice): Pick<PciInterrupts, 'onLine'> {
+  const handlers: (() => void)[] = [];
+  device.onInterrupt(
+    oneAtATime(() => {
+      for (const handler of handlers) handler();
+    }),
+  );
   return {
     onLine: (handler) => {
       handlers.push(handler);

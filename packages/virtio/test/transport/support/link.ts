@@ -1,11 +1,14 @@
 import { createGuestMemory, createSystemMemorySpace, type SparseMemory } from '@pinhole/memory';
 import {
+  connectCcwInterrupts,
   connectMmioInterrupts,
   connectPciInterrupts,
+  createCcwTransport,
   createDriverQueue,
   createMmioTransport,
   createPciLegacyTransport,
   createPciTransport,
+  createVirtioCcw,
   createVirtioMmio,
   createVirtioPci,
   type DeviceHooks,
@@ -210,7 +213,27 @@ export const WAYS: readonly Way[] = [
     connect: (device) =>
       transportOf(createMmioTransport(createVirtioMmio({ device: device.core }))),
   },
+  {
+    name: 'ccw',
+    connect: ({ core, memory }) => {
+      const ccw = createVirtioCcw({ device: core, memory });
+      const interrupts = connectCcwInterrupts(ccw);
+      return transportOf(createCcwTransport(ccw, { memory, area: CCW_AREA, interrupts }));
+    },
+  },
+  {
+    name: 'ccw, polled, split ring',
+    supported: SPLIT,
+    isPolled: true,
+    connect: ({ core, memory }) =>
+      transportOf(
+        createCcwTransport(createVirtioCcw({ device: core, memory }), { memory, area: CCW_AREA }),
+      ),
+  },
 ];
+
+/** Where the driver's payloads for a subchannel lie. */
+export const CCW_AREA: number = 0x8000;
 
 /** A driver that has set its device up, with a queue for each of the device's. */
 export interface Link extends EchoDevice {

@@ -1,0 +1,249 @@
+import { type Gpa, hi32, lo32 } from '@pinhole/base';
+import type { GuestMemory } from '@pinhole/memory';
+import { VIRTIO_CONFIG_S_DRIVER_OK } from '../status.js';
+import {
+  CCW_CONFIG_SIZE,
+  CCW_CU_TYPE,
+  CCW_MAX_QUEUES,
+  CCW_REV_MAX,
+  Ccw,
+  CcwSize,
+  type ChannelDevice,
+  type ChannelStatus,
+} from './ccw-commands.js';
+import type { PciInterrupts } from './pci-interrupts.js';
+import type { InterruptHandler, QueueSetup, VirtioTransport } from './transport.js';
+
+/** Bytes that the driver needs for payloads and indicators. */
+export const CCW_AREA_SIZE = 1024;
+/** Where in it what lies. */
+const INDICATORS = 0;
+const CONFIG_INDICATORS = 8;
+const STATUS = 16;
+const PAYLOAD = 32;
+const CONFIG = 256;
+
+/** See `createCcwTransport`. */
+export interface CcwTransportOptions {
+  /** Guest memory as the guest sees it. */
+  readonly memory: GuestMemory;
+  /**
+   * `CCW_AREA_SIZE` bytes of it that the driver may use: below 2 GiB, where channel programs reach, and
+   * shared by a protected guest. [linux v6.1 drivers/s390/cio/device_ops.c ccw_device_dma_zalloc]
+   */
+  readonly area: Gpa;
+  /** Who delivers the interrupt. Without, `pollInterrupt` has to be called. */
+  readonly interrupts?: Pick<PciInterrupts, 'onLine'>;
+}
+
+/** A transport, or why there is none. */
+export type CcwTransportResult =
+  | { readonly ok: true; readonly transport: VirtioTransport }
+  | { readonly ok: false; readonly reason: 'bad'; readonly message: string };
+
+/**
+ * Drives a virtio device behind a subchannel, with the highest revision that it takes.
+ * [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_online, virtio_ccw_set_transport_rev]
+ *
+ * Deviates: one area for all payloads, where Linux allocates one a command; classic indicators only, as
+ * where adapter interrupts are not to be had; revision 0, the legacy interface, is not tried.
+ */
+export function createCcwTransport(
+  device: ChannelDevice,
+  options: CcwTransportOptions,
+): CcwTransportResult {
+  const { cuType } = device.senseId;
+  if (cuType !== CCW_CU_TYPE) {
+    const found = cuType.toString(16);
+    return { ok: false, reason: 'bad', message: `expected control unit type 3832, found ${found}` };
+  }
+  const { memory, area } = options;
+  memory.fill(area, CCW_AREA_SIZE, 0);
+  for (let revision = CCW_REV_MAX; revision > 0; revision -= 1) {
+    memory.writeU16Be(area + PAYLOAD, revision);
+    memory.writeU16Be(area + PAYLOAD + 2, 0);
+    const status = device.start({
+      code: Ccw.SET_VIRTIO_REV,
+      address: area + PAYLOAD,
+      count: CcwSize.REV_INFO,
+    });
+    if (status.ok) return { ok: true, transport: new CcwTransport(device, revision, options) };
+    if (status.reason !== 'command-reject') break;
+  }
+  const message = 'Failed to register virtio device: no revision is taken';
+  return { ok: false, reason: 'bad', message };
+}
+
+/** [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_config_ops] */
+class CcwTransport implements VirtioTransport {
+  readonly deviceId: number;
+  readonly isLegacy = false;
+  readonly #device: ChannelDevice;
+  readonly #revision: number;
+  readonly #memory: GuestMemory;
+  readonly #area: Gpa;
+  /** The host's cookies, by queue. */
+  readonly #cookies = new Map<number, number>();
+  #handler: InterruptHandler | undefined;
+  #lastConfig: Uint8Array | undefined;
+  #generation = 0;
+
+  constructor(device: ChannelDevice, revision: number, options: CcwTransportOptions) {
+    this.deviceId = device.senseId.cuModel;
+    this.#device = device;
+    this.#revision = revision;
+    this.#memory = options.memory;
+    this.#area = options.area;
+    options.interrupts?.onLine(() => this.pollInterrupt());
+  }
+
+  readDeviceFeatures(): bigint {
+    const [low, high] = [0, 1].map((index) => {
+      this.#memory.writeU32Le(this.#area + PAYLOAD, 0);
+      this.#memory.writeU8(this.#area + PAYLOAD + 4, index);
+      const status = this.#start(Ccw.READ_FEAT, PAYLOAD, CcwSize.FEATURES);
+      return status.ok ? BigInt(this.#memory.readU32Le(this.#area + PAYLOAD)) : 0n;
+    }) as [bigint, bigint];
+    return (high << 32n) | low;
+  }
+
+  writeDriverFeatures(bits: bigint): void {
+    for (const [index, word] of [lo32(bits), hi32(bits)].entries()) {
+      this.#memory.writeU32Le(this.#area + PAYLOAD, word);
+      this.#memory.writeU8(this.#area + PAYLOAD + 4, index);
+      this.#start(Ccw.WRITE_FEAT, PAYLOAD, CcwSize.FEATURES);
+    }
+  }
+
+  /** Without revision 2 the driver can only remember. */
+  readStatus(): number {
+    if (this.#revision >= 2) this.#start(Ccw.READ_STATUS, STATUS, CcwSize.STATUS);
+    return this.#memory.readU8(this.#area + STATUS);
+  }
+
+  writeStatus(value: number): void {
+    const old = this.#memory.readU8(this.#area + STATUS);
+    this.#memory.writeU8(this.#area + STATUS, value);
+    if (value === 0) {
+      this.#start(Ccw.VDEV_RESET, undefined, 0);
+      this.#cookies.clear();
+      return;
+    }
+    if ((value & ~old & VIRTIO_CONFIG_S_DRIVER_OK) !== 0) this.#registerIndicators();
+    const status = this.#start(Ccw.WRITE_STATUS, STATUS, CcwSize.STATUS);
+    if (!status.ok) this.#memory.writeU8(this.#area + STATUS, old);
+  }
+
+  queueMaxSize(index: number): number {
+    // Indicators tell no more queues apart.
+    if (index >= CCW_MAX_QUEUES) return 0;
+    this.#memory.writeU16Be(this.#area + PAYLOAD, index);
+    this.#memory.writeU16Be(this.#area + PAYLOAD + 2, 0);
+    const status = this.#start(Ccw.READ_VQ_CONF, PAYLOAD, CcwSize.VQ_CONFIG);
+    return status.ok ? this.#memory.readU16Be(this.#area + PAYLOAD + 2) : 0;
+  }
+
+  /** [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_setup_vq] */
+  setupQueue(index: number, setup: QueueSetup): void {
+    const at = this.#area + PAYLOAD;
+    this.#memory.writeU64Be(at, setup.desc);
+    this.#memory.writeU32Be(at + 8, 0);
+    this.#memory.writeU16Be(at + 12, index);
+    this.#memory.writeU16Be(at + 14, setup.size);
+    this.#memory.writeU64Be(at + 16, setup.avail);
+    this.#memory.writeU64Be(at + 24, setup.used);
+    this.#start(Ccw.SET_VQ, PAYLOAD, CcwSize.VQ_INFO);
+  }
+
+  /** There is no command for it. [VIRTIO v1.4 §4.3.4 "Features reserved for future use"] */
+  resetQueue(_index: number): boolean {
+    return false;
+  }
+
+  notifyQueue(index: number, data?: number): void {
+    const cookie = this.#device.notify(data ?? index, this.#cookies.get(index) ?? 0);
+    this.#cookies.set(index, cookie);
+  }
+
+  /** All that lies before is read as well. [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_get_config] */
+  readConfig(offset: number, into: Uint8Array): void {
+    const end = offset + into.length;
+    const isRead = isConfig(offset, end) && this.#start(Ccw.READ_CONF, CONFIG, end).ok;
+    if (isRead) this.#memory.read(this.#area + CONFIG + offset, into);
+    else into.fill(0xff);
+  }
+
+  /** All that lies before is written as well, as it was. [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_set_config] */
+  writeConfig(offset: number, from: Uint8Array): void {
+    const end = offset + from.length;
+    if (!isConfig(offset, end) || !this.#start(Ccw.READ_CONF, CONFIG, end).ok) return;
+    this.#memory.write(this.#area + CONFIG + offset, from);
+    this.#start(Ccw.WRITE_CONF, CONFIG, end);
+  }
+
+  /**
+   * The device keeps none: "the complete configuration space is transmitted. This allows the driver to
+   * compare the new configuration space with the old version, and keep a generation count internally".
+   */
+  configGeneration(): number {
+    const config = new Uint8Array(CCW_CONFIG_SIZE);
+    const status = this.#start(Ccw.READ_CONF, CONFIG, CCW_CONFIG_SIZE, true);
+    if (status.ok) {
+      this.#memory.read(this.#area + CONFIG, config.subarray(0, CCW_CONFIG_SIZE - status.residual));
+    }
+    const last = this.#lastConfig;
+    if (last?.some((byte, i) => byte !== config[i]) === true) this.#generation += 1;
+    this.#lastConfig = config;
+    return this.#generation;
+  }
+
+  onInterrupt(handler: InterruptHandler): void {
+    this.#handler = handler;
+  }
+
+  /** Each bit is cleared before its queue is looked at. [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_int_handler] */
+  pollInterrupt(): boolean {
+    const queues = this.#take(INDICATORS);
+    const config = this.#take(CONFIG_INDICATORS);
+    for (let index = 0; index < CCW_MAX_QUEUES; index += 1) {
+      if (((queues >> BigInt(index)) & 1n) !== 0n) this.#handler?.('queue', index);
+    }
+    if ((config & 1n) !== 0n) {
+      this.#generation += 1;
+      this.#handler?.('config');
+    }
+    return queues !== 0n || (config & 1n) !== 0n;
+  }
+
+  #take(indicators: number): bigint {
+    const value = this.#memory.readU64Be(this.#area + indicators);
+    if (value !== 0n) this.#memory.writeU64Be(this.#area + indicators, 0n);
+    return value;
+  }
+
+  /** [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_find_vqs] */
+  #registerIndicators(): void {
+    for (const [code, at] of [
+      [Ccw.SET_IND, INDICATORS],
+      [Ccw.SET_CONF_IND, CONFIG_INDICATORS],
+    ] as const) {
+      this.#memory.writeU64Be(this.#area + at, 0n);
+      this.#memory.writeU64Be(this.#area + PAYLOAD, BigInt(this.#area + at));
+      this.#start(code, PAYLOAD, CcwSize.INDICATORS);
+    }
+  }
+
+  #start(
+    code: number,
+    at: number | undefined,
+    count: number,
+    suppressesLength = false,
+  ): ChannelStatus {
+    const address = at === undefined ? 0 : this.#area + at;
+    return this.#device.start({ code, address, count, suppressesLength });
+  }
+}
+
+function isConfig(offset: number, end: number): boolean {
+  return offset >= 0 && end <= CCW_CONFIG_SIZE;
+}
