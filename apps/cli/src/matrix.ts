@@ -5,6 +5,7 @@ import {
   runCell,
   scenarioTextOfCell,
 } from '@pinhole/machine';
+import { commandLine } from './command-line.js';
 import { wrap } from './compare-text.js';
 import { EXIT, interrupt } from './exit.js';
 import { cellJson, matrixJson, rerunCommand, traceCommand } from './matrix-json.js';
@@ -72,7 +73,7 @@ async function show(
     process.stdout.write(`${JSON.stringify(matrixJson(results, planned), null, 2)}\n`);
   } else if (format === 'html') {
     const { renderMatrixHtml } = await import('./matrix-html.js');
-    process.stdout.write(renderMatrixHtml(results, { planned }));
+    process.stdout.write(renderMatrixHtml(results, { planned, command: commandLine() }));
   } else {
     const table = { width: terminalWidth(), color: showsColor(), planned };
     process.stdout.write(renderMatrixTable(results, table));
