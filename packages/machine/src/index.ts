@@ -106,5 +106,21 @@ export type {
   WorkloadOperation,
 } from './scenario-config.js';
 export { scenarioJsonSchema } from './scenario-schema.js';
+export type { MergedSweep, NamedSweep } from './sweep/merge.js';
+export { mergeSweeps } from './sweep/merge.js';
+export type { Shard, SweepPoint } from './sweep/plan.js';
+export { countPoints, parseShard, planSweep } from './sweep/plan.js';
+export type { SweepColumn, SweepRow, SweepValue } from './sweep/rows.js';
+export { failedRow, SWEEP_COLUMNS, sweepColumns, sweepRow } from './sweep/rows.js';
+export type { SweepFile, SweepHeader } from './sweep/sweep-file.js';
+export {
+  checkSameSweep,
+  pointsOf,
+  readSweepFile,
+  sweepHeaderLine,
+  sweepRowLine,
+} from './sweep/sweep-file.js';
+export type { SweepAxis } from './sweep/values.js';
+export { isSize, parseSweepAxis, sweepNumber } from './sweep/values.js';
 export type { WorkloadResult } from './workload.js';
 export { fitWorkload } from './workload.js';
