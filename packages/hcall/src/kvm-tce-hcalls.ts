@@ -81,11 +81,16 @@ export function kvmHPutTceIndirect(context: TceHcallContext, args: readonly bigi
 
 /**
  * The table, if the kernel has it: QEMU asks for one for each window that is opened, and keeps its
- * own where the kernel refuses. [qemu v7.2 target/ppc/kvm.c kvmppc_create_spapr_tce]
+ * own where the kernel refuses, and where somebody listens on a host without KVM_CAP_SPAPR_TCE_VFIO.
+ * [qemu v7.2 target/ppc/kvm.c kvmppc_create_spapr_tce] [qemu v7.2 hw/ppc/spapr_iommu.c
+ * spapr_tce_set_need_vfio]
+ *
+ * Deviates: where the last listener goes QEMU's own table stays until the window closes.
  */
 function findKernelTable(context: TceHcallContext, args: readonly bigint[]): TceTable | undefined {
   const table = findTable(context, args);
   if (table === undefined || !table.isEnabled) return undefined;
+  if (!context.kvmTceVfio && table.hasNotifiers) return undefined;
   const { pageShift, busOffset, nbTable } = table;
   if (pageShift < KVM_PAGE_SHIFT_MIN || pageShift > KVM_PAGE_SHIFT_MAX) return undefined;
   const shift = BigInt(pageShift);

@@ -43,6 +43,13 @@ export interface SpaprHypercallsOptions {
    * kernel, which leave to QEMU what is too hard for them. Default: `qemu`.
    */
   readonly tceHandler?: TceHandler;
+  /**
+   * With KVM's handlers: whether the host has KVM_CAP_SPAPR_TCE_VFIO. Then a table stays in the kernel
+   * when somebody asks for notifications, who hears of nothing; without, QEMU makes the table anew in
+   * its own memory, and all calls for it come to QEMU. Default: true.
+   * [qemu v7.2 hw/ppc/spapr_iommu.c spapr_tce_set_need_vfio]
+   */
+  readonly kvmTceVfio?: boolean;
   readonly tracer?: Tracer;
 }
 
@@ -90,6 +97,7 @@ export class SpaprHypercalls implements Hypercalls, Rtas {
       iommu: this.#iommu,
       memory: this.#memory,
       tracer: this.#tracer,
+      kvmTceVfio: options.kvmTceVfio ?? true,
     });
   }
 

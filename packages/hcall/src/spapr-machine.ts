@@ -36,6 +36,8 @@ export interface SpaprMachineOptions {
   /** QEMU's `-smp`. Default: 1. */
   readonly cpus?: number;
   readonly tceHandler?: TceHandler;
+  /** See `SpaprHypercallsOptions`. */
+  readonly kvmTceVfio?: boolean;
   /** Default: one, with index 0. */
   readonly phbs?: readonly SpaprPhbConfig[];
   readonly vio?: readonly SpaprVioConfig[];
@@ -58,7 +60,7 @@ export class SpaprMachine {
 
   /** @throws TceError when such a machine cannot be: its type, a window, two equal LIOBNs. */
   constructor(options: SpaprMachineOptions) {
-    const { memory, tceHandler, tracer = NO_TRACE } = options;
+    const { memory, tceHandler, kvmTceVfio, tracer = NO_TRACE } = options;
     this.#options = options;
     this.memory = memory;
     const defaults = spaprMachineDefaults(options.machineType ?? 'pseries');
@@ -74,6 +76,7 @@ export class SpaprMachine {
       memory,
       tracer,
       ...(tceHandler === undefined ? {} : { tceHandler }),
+      ...(kvmTceVfio === undefined ? {} : { kvmTceVfio }),
     });
   }
 

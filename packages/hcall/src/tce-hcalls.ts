@@ -12,6 +12,8 @@ export interface TceHcallContext {
   /** Guest memory as the hypervisor sees it. */
   readonly memory: GuestMemory;
   readonly tracer: Tracer;
+  /** See `SpaprHypercallsOptions`. */
+  readonly kvmTceVfio: boolean;
   /** Where lists of TCEs are read to. */
   readonly list: TceList;
 }

@@ -1,6 +1,7 @@
 import type { Rng, Tracer } from '@pinhole/base';
 import type { DeviceDma, GuestPages, KernelProfile } from '@pinhole/guest';
 import type { DmaSpace, GuestMemory } from '@pinhole/memory';
+import type { IommuAddressSpace } from '@pinhole/qemu';
 import type { VirtioDeviceCore, VirtioTransport } from '@pinhole/virtio';
 import type { GuestConfig, MachineConfig } from './scenario-config.js';
 
@@ -61,6 +62,8 @@ export interface Platform {
    * MMIO): QEMU's devices then work in system memory, whatever the flag says.
    */
   readonly busSpace?: DmaSpace;
+  /** The IOMMU in front of `busSpace`, for vhost. Absent: there is none, and vhost has no IOTLB. */
+  readonly iommu?: IommuAddressSpace;
   /** Puts a device on the platform's bus. Default: a modern PCI function with MSI-X. */
   readonly connect?: (core: VirtioDeviceCore) => VirtioTransport;
   readonly pages: GuestPages;

@@ -2,6 +2,7 @@ import { formatSize } from '@pinhole/base';
 import type { DeviceReach, PlatformCounters } from './architecture.js';
 import type { RunEvidence } from './evidence.js';
 import type { Outcome } from './outcome.js';
+import type { VhostReport } from './vhost-report.js';
 import type { WorkloadResult } from './workload.js';
 
 /** What a run shows. Counters are counts of this run; sizes are bytes. */
@@ -64,6 +65,8 @@ export interface RunReport {
     readonly strayBytesWritten: number;
     /** Bytes of buffers that the device could not reach and silently dropped. */
     readonly bytesLost: number;
+    /** Of the whole run; `null`: the data plane is QEMU's. */
+    readonly vhost: VhostReport | null;
   };
   /** The most that the device could reach when it was kicked. */
   readonly reach: DeviceReach;
@@ -83,7 +86,9 @@ export function judge(facts: RunFacts): RunReport['verdict'] {
   }
   const isolation = isolationText(facts);
   if (data.hung + data.failed + data.rejected > 0) {
+    const stall = counters.vhost?.firstStall ?? null;
     const why = [
+      stall === null ? undefined : `${stall}: the queue waits for ever`,
       facts.deviceErrors[0] === undefined ? undefined : `device: "${facts.deviceErrors[0]}"`,
       data.firstFailure,
       counters.ciphertextBytesRead > 0
@@ -91,7 +96,10 @@ export function judge(facts: RunFacts): RunReport['verdict'] {
         : undefined,
       strayText(facts),
     ].filter((text) => text !== undefined);
-    return { outcome: 'fails', text: `I/O fails: ${why.join('; ')}${isolation}` };
+    return {
+      outcome: 'fails',
+      text: `I/O ${stall === null ? 'fails' : 'hangs'}: ${why.join('; ')}${isolation}`,
+    };
   }
   if (data.bytesReadWrong + data.imageBytesWrong > 0) {
     const stray = strayText(facts);
@@ -103,15 +111,36 @@ export function judge(facts: RunFacts): RunReport['verdict'] {
     };
   }
   const perRequest = counters.hcallsPerRequestTotal;
-  if (perRequest > 0) {
+  const commands = counters.workload.iommu.commands / Math.max(1, data.requests);
+  const iotlb = iotlbCost(counters.vhost);
+  if (perRequest > 0 || commands >= 1 || iotlb !== undefined) {
+    const cost = [
+      perRequest > 0 ? `${round(perRequest)} hypercalls` : undefined,
+      commands >= 1 ? `${round(commands)} IOMMU commands` : undefined,
+      iotlb,
+    ];
+    const costs = cost.filter((text) => text !== undefined).join(', ');
     return {
       outcome: 'works-slow',
-      text: `correct, at ${round(perRequest)} hypercalls a request; the device reached at most ${formatSize(reach.addressable)}${isolation}`,
+      text: `correct, at ${costs} a request; the device reached at most ${formatSize(reach.addressable)}${isolation}`,
     };
   }
-  const cost = counters.workload.bytesBounced > 0 ? 'every byte bounced' : 'no cost per request';
+  const { maps } = counters.workload.iommu;
+  const cost =
+    counters.workload.bytesBounced > 0
+      ? 'every byte bounced'
+      : maps === 0
+        ? 'no cost per request'
+        : `${round(maps / Math.max(1, data.requests))} maps a request, invalidated many at once`;
   const openness = machine.secure ? '' : `; the device reaches ${formatSize(reach.addressable)}`;
   return { outcome: 'works', text: `correct, ${cost}${openness}${isolation}` };
+}
+
+// Translations that are asked for again and again; the first use of each page is no cost per request.
+function iotlbCost(vhost: VhostReport | null): string | undefined {
+  if (vhost === null || vhost.evictions + vhost.invalidates === 0) return undefined;
+  const invalidations = round(vhost.invalidatesPerRequest);
+  return `${round(vhost.missesPerRequest)} IOTLB misses and ${invalidations} invalidations`;
 }
 
 // Only a secure guest has something to isolate: what it did not share.

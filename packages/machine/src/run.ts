@@ -17,7 +17,7 @@ import {
   type VirtioDmaPolicy,
 } from '@pinhole/guest';
 import { type DmaOps, type DmaSpace, HypervisorView } from '@pinhole/memory';
-import { VirtioBlk } from '@pinhole/qemu';
+import { type VhostCounters, type VhostSettings, VirtioBlk } from '@pinhole/qemu';
 import {
   connectPciInterrupts,
   createPciTransport,
@@ -37,6 +37,7 @@ import { type AddressKind, describeEvidence } from './evidence.js';
 import { GivenMemory, WatchedMemory, watchDmaOps, watchSpace } from './given-memory.js';
 import { judge, type RunFacts, type RunReport } from './report.js';
 import type { DeviceConfig, Scenario } from './scenario-config.js';
+import { describeVhost } from './vhost-report.js';
 import { checkWorkload, emptyResult, runWorkload, type WorkloadResult } from './workload.js';
 
 /** Options of {@link runScenario}. */
@@ -100,6 +101,9 @@ function buildPlatform(
   }
 }
 
+/** Default of `queue-size`. [qemu v7.2 hw/block/vhost-user-blk.c vhost_user_blk_properties] */
+const VHOST_USER_BLK_QUEUE_SIZE = 128;
+
 /** Distinct pages are counted up to this many. */
 const MOST_PAGES = 65_536;
 
@@ -138,8 +142,9 @@ class ScenarioRun {
   ): RunReport {
     const platform = this.#platform;
     const disk = new CopyOnWriteDisk(source);
-    const usedSpace =
-      (device.iommuPlatform ? platform.busSpace : undefined) ?? platform.systemMemory;
+    const vhost = this.#vhost(device);
+    const hasBus = device.iommuPlatform && (vhost === undefined || platform.iommu !== undefined);
+    const usedSpace = (hasBus ? platform.busSpace : undefined) ?? platform.systemMemory;
     const blk = new VirtioBlk({
       backend: disk,
       memory: new WatchedMemory(platform.hypervisorMemory, this.#given, usedSpace.isIdentity),
@@ -149,6 +154,7 @@ class ScenarioRun {
       eventIdx: device.eventIdx,
       packed: device.packed,
       numQueues: device.queues,
+      ...(vhost === undefined ? {} : { vhost, queueSize: VHOST_USER_BLK_QUEUE_SIZE }),
       // The device can reach most when all of a request is mapped.
       onKick: () => this.#sampleReach(usedSpace),
       tracer: this.#tracer,
@@ -164,6 +170,7 @@ class ScenarioRun {
     });
     const setup = platform.counters();
     const { kicks, interrupts } = blk.core.notifications;
+    const vhostSetup = blk.vhost?.counters;
     const expected = new CopyOnWriteDisk(source);
     const { guestMemory: memory, pages } = platform;
     const privatePagesExposed = new Set<Gpa>();
@@ -210,6 +217,7 @@ class ScenarioRun {
         data,
         driver?.dataSegments ?? 0,
         blk,
+        vhostSetup,
       ),
       reach: this.#reach,
       evidence: describeEvidence({
@@ -225,6 +233,24 @@ class ScenarioRun {
       }),
     };
     return { ...facts, verdict: judge(facts) };
+  }
+
+  #vhost(device: DeviceConfig): VhostSettings | undefined {
+    if (device.vhost === 'off') return undefined;
+    const { iommu, busSpace } = this.#platform;
+    const { machine } = this.#scenario;
+    if (iommu === undefined && machine.iommu !== 'none' && busSpace?.isIdentity === false) {
+      throw new MachineError('E_MACHINE', [
+        {
+          path: 'devices[0].vhost',
+          message: `expected "off" behind ${machine.iommu}: this architecture does not give its IOMMU to vhost`,
+        },
+      ]);
+    }
+    return {
+      ...(iommu === undefined ? {} : { iommu }),
+      watch: (space) => watchSpace(space, this.#given),
+    };
   }
 
   #watchedSpaces(): { systemMemory: DmaSpace; busSpace?: DmaSpace } {
@@ -297,6 +323,7 @@ class ScenarioRun {
     data: WorkloadResult,
     dataSegments: number,
     blk: VirtioBlk,
+    vhostSetup: VhostCounters | undefined,
   ): RunReport['counters'] {
     const hcalls: Record<string, number> = {};
     for (const [name, count] of Object.entries(end.hcalls)) {
@@ -335,6 +362,7 @@ class ScenarioRun {
       strayBytesRead: this.#given.strayBytesRead,
       strayBytesWritten: this.#given.strayBytesWritten,
       bytesLost: blk.mapper.bytesLost,
+      vhost: describeVhost(blk.vhost, vhostSetup, requests),
     };
   }
 }

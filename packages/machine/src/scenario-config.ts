@@ -34,6 +34,8 @@ export interface MachineConfig extends HostBridgeConfig {
   readonly qemu: '7.2' | '10.0';
   readonly type: string;
   readonly tceHandler: 'qemu' | 'kvm';
+  /** With `kvm`: the host has KVM_CAP_SPAPR_TCE_VFIO, and vhost hears of no unmap. */
+  readonly kvmTceVfio: boolean;
   readonly hostBridges: readonly (HostBridgeConfig & { readonly index: number })[];
   readonly vio: readonly {
     readonly reg: number;
@@ -64,7 +66,7 @@ export interface DeviceConfig {
   readonly indirect: boolean;
   readonly eventIdx: boolean;
   readonly queues: number;
-  readonly vhost: 'off';
+  readonly vhost: 'off' | 'on';
   /** As the file has it: relative to the scenario. */
   readonly image?: string | undefined;
 }

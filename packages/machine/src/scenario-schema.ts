@@ -110,6 +110,12 @@ const machine = z.strictObject({
     .enum(['qemu', 'kvm'])
     .default('qemu')
     .describe("Who answers TCE hypercalls: QEMU, or KVM in the host's kernel. pseries only."),
+  kvmTceVfio: z
+    .boolean()
+    .default(true)
+    .describe(
+      'With tceHandler kvm: the host has KVM_CAP_SPAPR_TCE_VFIO, so vhost hears of no unmap. pseries only.',
+    ),
   ...hostBridge,
   hostBridges: z
     .array(z.strictObject({ index: z.number().int().min(1).max(30), ...hostBridge }))
@@ -188,7 +194,10 @@ const device = z.strictObject({
     .max(MAX_QUEUES, `expected at most ${MAX_QUEUES}`)
     .default(1)
     .describe('`num-queues`; a guest uses one for each of its CPUs.'),
-  vhost: only('off', 'vhost is'),
+  vhost: z
+    .enum(['off', 'on'])
+    .default('off')
+    .describe('The data plane is vhost, with an IOTLB where the bus has an IOMMU; off: QEMU.'),
   image: z
     .string()
     .optional()

@@ -8,13 +8,14 @@ export function createSpaprMachine(
   machine: MachineConfig,
   options: { readonly memory: GuestMemory; readonly tracer?: Tracer },
 ): SpaprMachine {
-  const { type, qemu, cpus, maxMemory, tceHandler, hostBridges, vio } = machine;
+  const { type, qemu, cpus, maxMemory, tceHandler, kvmTceVfio, hostBridges, vio } = machine;
   return new SpaprMachine({
     ...options,
     machineType: type,
     qemu,
     cpus,
     tceHandler,
+    kvmTceVfio,
     ...(maxMemory === undefined ? {} : { maxMemory }),
     phbs: [toPhb(machine, 0), ...hostBridges.map((bridge) => toPhb(bridge, bridge.index))],
     vio,

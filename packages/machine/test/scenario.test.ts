@@ -56,9 +56,9 @@ test('every key of the documentation is known', () => {
 test('what is not modelled yet is refused, and said to be', () => {
   const text = GOOD.replace('true }', 'true, queues: 0, vhost: kernel }');
   expect(problemsOf(text)).toMatch(/queues: expected at least 1, found 0/);
-  expect(problemsOf(text)).toMatch(
-    /vhost: expected "off": vhost is not modelled yet, found "kernel"/,
-  );
+  expect(problemsOf(text)).toMatch(/vhost: expected "off" or "on", found "kernel"/);
+  const cpus = GOOD.replace('pseries', 'pseries, cpus: 2');
+  expect(problemsOf(cpus)).toMatch(/cpus: expected 1: more CPUs are not modelled yet, found 2/);
 });
 
 test.each([

@@ -20,8 +20,17 @@ export { VirtioRng } from './devices/rng/virtio-rng.js';
 export { ElementBytes } from './element-bytes.js';
 export type { QemuErrorCode } from './errors.js';
 export { QemuError } from './errors.js';
-export type { GlobalBounce } from './qemu-mapper.js';
+export type { BufferMapper, GlobalBounce } from './qemu-mapper.js';
 export { QemuMapper } from './qemu-mapper.js';
+export type {
+  IommuAddressSpace,
+  IommuTlbEntry,
+  VhostCounters,
+  VhostIotlbMessage,
+} from './vhost/types.js';
+export type { VhostBackend } from './vhost/vhost-backend.js';
+export type { VhostDevice, VhostSettings } from './vhost/vhost-device.js';
+export { VHOST_MAX_IOTLB_ENTRIES } from './vhost/vhost-iotlb.js';
 export type { BusPlugOptions } from './virtio-bus.js';
 export { chooseDmaSpace } from './virtio-bus.js';
 export type { PluggedDevice, VirtioDeviceSettings, VirtioDeviceType } from './virtio-device.js';

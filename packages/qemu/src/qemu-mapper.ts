@@ -9,13 +9,19 @@ export interface GlobalBounce {
   isInUse: boolean;
 }
 
+/** How the buffers of a device are reached. */
+export interface BufferMapper extends DmaMapper {
+  /** Bytes of buffers that nothing stands behind: silently wrong. */
+  readonly bytesLost: number;
+}
+
 /**
  * Maps guest buffers as QEMU does. What is no memory goes to the single bounce buffer, at most a
  * page at a time: a device-readable buffer reads as zeros there, a device-writable one is
  * dropped, and a second use while the first is under way fails.
  * [qemu v7.2 softmmu/physmem.c address_space_map]
  */
-export class QemuMapper implements DmaMapper {
+export class QemuMapper implements BufferMapper {
   readonly takesMemoryAsIs = true;
   /** Bytes of buffers that went to the bounce buffer: silently wrong. */
   bytesLost = 0;

@@ -13,7 +13,8 @@ import {
   VIRTIO_RING_F_INDIRECT_DESC,
   VirtioDeviceCore,
 } from '@pinhole/virtio';
-import { type GlobalBounce, QemuMapper } from './qemu-mapper.js';
+import { type BufferMapper, type GlobalBounce, QemuMapper } from './qemu-mapper.js';
+import { VhostDevice, type VhostSettings } from './vhost/vhost-device.js';
 import { chooseDmaSpace } from './virtio-bus.js';
 
 /** What every virtio device is given, whatever its type. */
@@ -37,6 +38,12 @@ export interface VirtioDeviceSettings {
   /** Called before each kick is served, with the space that the device works in. */
   readonly onKick?: (space: DmaSpace) => void;
   readonly tracer?: Tracer;
+}
+
+/** For types that touch their queues only when kicked: these can have another data plane. */
+export interface VhostCapableSettings extends VirtioDeviceSettings {
+  /** vhost's. Default: QEMU's own. */
+  readonly vhost?: VhostSettings;
 }
 
 /** For functions that ask which fields of a configuration there are. */
@@ -75,7 +82,9 @@ export interface PluggedDevice {
   /** The address space that the device works in, and why. */
   readonly space: DmaSpace;
   readonly spaceBecause: string;
-  readonly mapper: QemuMapper;
+  readonly mapper: BufferMapper;
+  /** Of a device that vhost serves. */
+  readonly vhost?: VhostDevice;
 }
 
 /**
@@ -83,21 +92,40 @@ export interface PluggedDevice {
  * virtio_bus_device_plugged]
  */
 export function plugVirtioDevice(
-  settings: VirtioDeviceSettings,
+  settings: VhostCapableSettings,
   type: VirtioDeviceType,
 ): PluggedDevice {
   const { busSpace, onKick, tracer } = settings;
-  const { space, because } = chooseDmaSpace({
-    iommuPlatform: settings.iommuPlatform,
-    systemMemory: settings.systemMemory,
-    ...(busSpace === undefined ? {} : { transportSpace: busSpace }),
-  });
-  const mapper = new QemuMapper(space, settings.bounce ?? { isInUse: false });
+  const id = settings.id ?? type.defaultId;
+  const vhost =
+    settings.vhost === undefined
+      ? undefined
+      : new VhostDevice({
+          ...settings.vhost,
+          id,
+          memory: settings.memory,
+          systemMemory: settings.systemMemory,
+          iommuPlatform: settings.iommuPlatform,
+          kick: (index) => work.kick(index),
+          queues: () => type.queues.map((_, index) => core.queueSetup(index)),
+          features: () => core.features,
+          ...(tracer === undefined ? {} : { tracer }),
+        });
+  const { space, because } =
+    vhost ??
+    chooseDmaSpace({
+      iommuPlatform: settings.iommuPlatform,
+      systemMemory: settings.systemMemory,
+      ...(busSpace === undefined ? {} : { transportSpace: busSpace }),
+    });
+  const mapper = vhost?.mapper ?? new QemuMapper(space, settings.bounce ?? { isInUse: false });
   const work = new KickWork((index) => {
     const queue = core.queues[index];
     if (queue === undefined || !queue.isConfigured || core.isBroken) return;
     onKick?.(space);
-    type.queues[index]?.handleOutput(queue, index);
+    const handle = (served: DeviceQueue): void => type.queues[index]?.handleOutput(served, index);
+    if (vhost === undefined) handle(queue);
+    else vhost.serve(queue, index, handle);
   });
   const queues = type.queues.map(({ maxSize }, index) => ({
     maxSize,
@@ -105,7 +133,7 @@ export function plugVirtioDevice(
   }));
   const core: VirtioDeviceCore = new VirtioDeviceCore({
     deviceId: type.deviceId,
-    id: settings.id ?? type.defaultId,
+    id,
     features: featureBits(...type.features, ...commonFeatures(settings)),
     legacyFeatures: featureBits(...(type.legacyFeatures ?? [])),
     memory: settings.memory,
@@ -116,10 +144,32 @@ export function plugVirtioDevice(
     ...(type.configFields === undefined ? {} : { configFields: type.configFields }),
     ...(type.elementSize === undefined ? {} : { elementSize: type.elementSize }),
     ...(type.usesEventFds === undefined ? {} : { usesEventFds: type.usesEventFds }),
-    ...(type.hooks === undefined ? {} : { hooks: type.hooks }),
+    hooks: withVhost(type.hooks ?? {}, vhost),
     ...(tracer === undefined ? {} : { tracer }),
   });
-  return { core, space, spaceBecause: because, mapper };
+  return {
+    core,
+    space,
+    spaceBecause: because,
+    mapper,
+    ...(vhost === undefined ? {} : { vhost }),
+  };
+}
+
+// A data plane of its own starts and stops with the device.
+function withVhost(hooks: DeviceHooks, vhost: VhostDevice | undefined): DeviceHooks {
+  if (vhost === undefined) return hooks;
+  return {
+    ...hooks,
+    setStatus: (status) => {
+      hooks.setStatus?.(status);
+      vhost.setStatus(status);
+    },
+    resetQueue: (index) => {
+      hooks.resetQueue?.(index);
+      vhost.resetQueue(index);
+    },
+  };
 }
 
 /**

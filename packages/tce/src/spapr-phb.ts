@@ -206,6 +206,11 @@ export class SpaprPhb implements DmaSpace {
     return end <= BigInt(table.nbTable) << BigInt(table.pageShift);
   }
 
+  /** The window that a bus address lies in, whatever its entries hold. */
+  tableOf(hi: number, lo: number): TceTable | undefined {
+    return this.#tableAt(hi, lo);
+  }
+
   /** Visits every page that a device below can reach now: guest-physical address and bytes. */
   forEachReachable(visit: (gpa: bigint, length: number) => void): void {
     for (const table of this.tables) {

@@ -57,6 +57,7 @@ export class TceTable {
   #pagesPerHi = 0;
   #offsetMask = 0;
   readonly #notifiers = new NotifierList();
+  #openListeners: readonly (() => void)[] = [];
   readonly #entry: HiLo = { hi: 0, lo: 0 };
 
   constructor(liobn: Liobn) {
@@ -65,6 +66,11 @@ export class TceTable {
 
   get isEnabled(): boolean {
     return this.nbTable !== 0;
+  }
+
+  /** Whether anybody listens: QEMU's `need_vfio`. [qemu v7.2 hw/ppc/spapr_iommu.c spapr_tce_notify_flag_changed] */
+  get hasNotifiers(): boolean {
+    return this.#notifiers.size > 0;
   }
 
   /** How many entries grant a permission now. */
@@ -96,6 +102,7 @@ export class TceTable {
     this.pageSize = 2 ** options.pageShift;
     this.#pagesPerHi = options.pageShift < 32 ? 2 ** (32 - options.pageShift) : 0;
     this.#offsetMask = options.pageShift < 32 ? this.pageSize - 1 : 0xffff_ffff;
+    for (const listener of this.#openListeners) listener();
     return true;
   }
 
@@ -120,6 +127,20 @@ export class TceTable {
   clear(): void {
     this.changes += 1;
     this.#store = undefined;
+  }
+
+  /**
+   * Has `listener` called now, if the window is open, and whenever it opens: who wants to hear of
+   * each window's entries adds a notifier then. [qemu v7.2 include/exec/memory.h MemoryListener region_add]
+   * @returns a function that takes it back.
+   */
+  onOpen(listener: () => void): () => void {
+    const entry = (): void => listener();
+    this.#openListeners = [...this.#openListeners, entry];
+    if (this.isEnabled) entry();
+    return () => {
+      this.#openListeners = this.#openListeners.filter((other) => other !== entry);
+    };
   }
 
   /**

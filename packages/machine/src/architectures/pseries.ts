@@ -28,6 +28,7 @@ import {
 } from '../architecture.js';
 import type { MachineConfig } from '../scenario-config.js';
 import { createSpaprMachine } from '../spapr-config.js';
+import { phbIommu } from '../vhost-iommu.js';
 
 /** Below this the kernel image and what firmware left; pages come from above. */
 const KERNEL_BASE = 16 * 2 ** 20;
@@ -115,6 +116,7 @@ function buildPseries(options: PlatformOptions): Platform {
     ...(guest.secure ? { observer: new HypervisorView(guestMemory, ownership) } : {}),
     systemMemory: createSystemMemorySpace(hypervisorMemory),
     busSpace: phb,
+    iommu: phbIommu(phb),
     pages,
     dma,
     hook,

@@ -165,6 +165,11 @@ export abstract class DeviceQueueBase implements DeviceQueue {
     this.detach(element);
   }
 
+  // Nothing else has changed before the chain was read as a whole.
+  discard(lastAvailIdx: number): void {
+    this.lastAvailIdx = lastAvailIdx;
+  }
+
   save(): DeviceQueueState {
     const setup = this.#setup;
     return {

@@ -80,6 +80,11 @@ export interface DeviceQueue {
   detach(element: VirtqueueElement, written?: number): void;
   /** As if the element popped last had not been. */
   unpop(element: VirtqueueElement): void;
+  /**
+   * As if a `pop` that began at `lastAvailIdx` and threw had not been: a device's view of memory may
+   * throw where it has to wait. [linux v6.1 drivers/vhost/vhost.c vhost_discard_vq_desc]
+   */
+  discard(lastAvailIdx: number): void;
   /** Whether the driver wants an interrupt for what was flushed. */
   shouldNotify(): boolean;
   /** The queue as plain data, to be put into a file; what it is in the middle of is not lost. */

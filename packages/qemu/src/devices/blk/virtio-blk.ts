@@ -13,8 +13,9 @@ import {
   type VirtqueueElement,
 } from '@pinhole/virtio';
 import { QemuError } from '../../errors.js';
-import type { QemuMapper } from '../../qemu-mapper.js';
-import { ALL_FEATURES, plugVirtioDevice, type VirtioDeviceSettings } from '../../virtio-device.js';
+import type { BufferMapper } from '../../qemu-mapper.js';
+import type { VhostDevice } from '../../vhost/vhost-device.js';
+import { ALL_FEATURES, plugVirtioDevice, type VhostCapableSettings } from '../../virtio-device.js';
 import {
   BDRV_REQUEST_MAX_SECTORS,
   type BlkSettings,
@@ -30,7 +31,7 @@ const QUEUE_SIZE = 256;
 const REQUEST_SIZE = 240;
 
 /** Options of {@link VirtioBlk}; unless they say otherwise, QEMU's properties and their defaults. */
-export interface VirtioBlkOptions extends VirtioDeviceSettings {
+export interface VirtioBlkOptions extends VhostCapableSettings {
   readonly backend: BlockBackend;
   /** `queue-size`: a power of two from 4 to 1024; 256 by default. */
   readonly queueSize?: number;
@@ -55,7 +56,9 @@ export class VirtioBlk {
   /** The address space that the device works in, and why. */
   readonly space: DmaSpace;
   readonly spaceBecause: string;
-  readonly mapper: QemuMapper;
+  readonly mapper: BufferMapper;
+  /** With `vhost`: its two halves. */
+  readonly vhost: VhostDevice | undefined;
   /** Requests completed, by status byte. */
   readonly completed: number[] = [0, 0, 0];
   readonly #config: Uint8Array;
@@ -102,6 +105,7 @@ export class VirtioBlk {
     this.space = plugged.space;
     this.spaceBecause = plugged.spaceBecause;
     this.mapper = plugged.mapper;
+    this.vhost = plugged.vhost;
   }
 
   /** Whether writes may stay in a cache until a flush. */

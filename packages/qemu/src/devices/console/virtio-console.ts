@@ -25,7 +25,7 @@ import {
 } from '@pinhole/virtio';
 import { ElementBytes } from '../../element-bytes.js';
 import { QemuError } from '../../errors.js';
-import type { QemuMapper } from '../../qemu-mapper.js';
+import type { BufferMapper } from '../../qemu-mapper.js';
 import { ALL_FEATURES, plugVirtioDevice, type VirtioDeviceSettings } from '../../virtio-device.js';
 import type { ConsoleBackend, ConsolePort } from './console-backend.js';
 import { SerialPort } from './serial-port.js';
@@ -69,7 +69,7 @@ export class VirtioConsole {
   /** The address space that the device works in, and why. */
   readonly space: DmaSpace;
   readonly spaceBecause: string;
-  readonly mapper: QemuMapper;
+  readonly mapper: BufferMapper;
   readonly #ports = new Map<number, SerialPort>();
   readonly #bytes: ElementBytes;
   readonly #control = new Uint8Array(VIRTIO_CONSOLE_CONTROL_SIZE);

@@ -29,7 +29,7 @@ import {
 } from '@pinhole/virtio';
 import { ElementBytes } from '../../element-bytes.js';
 import { QemuError } from '../../errors.js';
-import type { QemuMapper } from '../../qemu-mapper.js';
+import type { BufferMapper } from '../../qemu-mapper.js';
 import { ALL_FEATURES, plugVirtioDevice, type VirtioDeviceSettings } from '../../virtio-device.js';
 import type { NetBackend } from './net-backend.js';
 import { handleNetControl } from './net-control.js';
@@ -76,7 +76,7 @@ export class VirtioNet {
   /** The address space that the device works in, and why. */
   readonly space: DmaSpace;
   readonly spaceBecause: string;
-  readonly mapper: QemuMapper;
+  readonly mapper: BufferMapper;
   /** Frames that found no way into the guest, or out of it. */
   readonly dropped: { rx: number; tx: number } = { rx: 0, tx: 0 };
   readonly #backend: NetBackend;

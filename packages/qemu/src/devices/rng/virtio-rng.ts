@@ -7,7 +7,7 @@ import {
 } from '@pinhole/virtio';
 import { ElementBytes } from '../../element-bytes.js';
 import { QemuError } from '../../errors.js';
-import type { QemuMapper } from '../../qemu-mapper.js';
+import type { BufferMapper } from '../../qemu-mapper.js';
 import { plugVirtioDevice, type VirtioDeviceSettings } from '../../virtio-device.js';
 import type { RngBackend } from './rng-backend.js';
 
@@ -36,7 +36,7 @@ export class VirtioRng {
   /** The address space that the device works in, and why. */
   readonly space: DmaSpace;
   readonly spaceBecause: string;
-  readonly mapper: QemuMapper;
+  readonly mapper: BufferMapper;
   readonly #backend: RngBackend;
   readonly #bytes: ElementBytes;
   readonly #maxBytes: number;
