@@ -42,7 +42,9 @@ ${body}</tbody></table>`,
 }
 
 function square(cells: readonly CellResult[], place: readonly string[]): Html {
-  const found = CELL_OUTCOMES.filter((id) => cells.some(({ outcome }) => outcome === id));
+  const all = CELL_OUTCOMES.filter((id) => cells.some(({ outcome }) => outcome === id));
+  const real = all.filter((id) => id !== 'no-machine');
+  const found = real.length === 0 ? all : real;
   const [worst] = found;
   if (worst === undefined) return html`<td></td>`;
   const { symbol, word, tone } = CELL_MARKS[worst];

@@ -12,7 +12,7 @@ export const CELL_MARKS: Readonly<Record<CellOutcome, Mark>> = {
   refused: { symbol: '⊘', word: 'refused at probe', tone: 'info' },
   'works-slow': { symbol: '≈', word: 'works, but slow', tone: 'warn' },
   works: { symbol: '✓', word: 'works', tone: 'good' },
-  'no-machine': { symbol: '-', word: 'no such machine', tone: 'none' },
+  'no-machine': { symbol: '-', word: 'not modelled', tone: 'none' },
 };
 
 /** What each outcome means, in a line. */
@@ -27,5 +27,5 @@ export const CELL_MEANINGS: Readonly<Record<CellOutcome, string>> = {
   refused: 'the guest found no usable device, and said so',
   'works-slow': 'every byte correct, and something is paid for every request',
   works: 'every byte correct',
-  'no-machine': 'there can be no such machine',
+  'no-machine': 'there is no such machine, or the model has none',
 };

@@ -109,7 +109,8 @@ function symbolOf(cells: readonly CellResult[]): {
   isMixed: boolean;
 } {
   const found = CELL_OUTCOMES.filter((id) => cells.some(({ outcome }) => outcome === id));
-  return { outcome: found[0], isMixed: found.length > 1 };
+  const real = found.filter((id) => id !== 'no-machine');
+  return { outcome: real[0] ?? found[0], isMixed: real.length > 1 };
 }
 
 // What the symbols stand for, and the first cell of each.

@@ -35,6 +35,8 @@ export interface RunEvidence {
   readonly privatePagesExposed: NamedPages;
   /** IOMMU entries that the workload left behind, when none of its requests was under way any more. */
   readonly entriesLeft: number;
+  /** And those that the guest had unmapped, with the invalidation still to come. */
+  readonly entriesDeferred: number;
 }
 
 export type AddressKind = 'physical' | 'bus';
@@ -48,6 +50,7 @@ export interface EvidenceSources {
   readonly view: HypervisorView | undefined;
   readonly privatePagesExposed: ReadonlySet<Gpa>;
   readonly entriesLeft: number;
+  readonly entriesDeferred: number;
 }
 
 const NAMED = 4;
@@ -73,6 +76,7 @@ export function describeEvidence(sources: EvidenceSources): RunEvidence {
     privatePagesTouched: named(view?.privatePagesTouched ?? new Set()),
     privatePagesExposed: named(sources.privatePagesExposed),
     entriesLeft: sources.entriesLeft,
+    entriesDeferred: sources.entriesDeferred,
   };
 }
 

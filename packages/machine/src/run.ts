@@ -110,6 +110,18 @@ const MOST_PAGES = 65_536;
 /** What the platform counts, and the device. */
 type RunCounters = PlatformCounters & { readonly kicks: number; readonly interrupts: number };
 
+// Where the guest's driver says what it unmapped, what is more than that is only late.
+function entriesAtEnd(
+  setup: PlatformCounters,
+  end: PlatformCounters,
+): { entriesLeft: number; entriesDeferred: number } {
+  const live = Math.max(0, end.tcesLive - setup.tcesLive);
+  const maps = end.iommu.maps - setup.iommu.maps;
+  if (maps === 0) return { entriesLeft: live, entriesDeferred: 0 };
+  const entriesLeft = Math.max(0, maps - (end.iommu.unmaps - setup.iommu.unmaps));
+  return { entriesLeft, entriesDeferred: Math.max(0, live - entriesLeft) };
+}
+
 function connectPci(core: VirtioDeviceCore): VirtioTransport {
   const fn = createVirtioPci({ device: core, mode: 'modern', name: '0000:00:01.0' });
   const plugged = createPciTransport(fn, { interrupts: connectPciInterrupts(fn) });
@@ -229,7 +241,7 @@ class ScenarioRun {
             ? platform.hypervisorMemory
             : undefined,
         privatePagesExposed,
-        entriesLeft: data.hung > 0 ? 0 : Math.max(0, end.tcesLive - setup.tcesLive),
+        ...(data.hung > 0 ? { entriesLeft: 0, entriesDeferred: 0 } : entriesAtEnd(setup, end)),
       }),
     };
     return { ...facts, verdict: judge(facts) };

@@ -13,7 +13,7 @@ import type { RunReport } from '../report.js';
  * - `refused`: the guest found no usable device and said so.
  * - `works-slow`: correct, and something is paid for every request.
  * - `works`: correct.
- * - `no-machine`: there can be no such machine.
+ * - `no-machine`: there is no such machine, or the model has none.
  */
 export const CELL_OUTCOMES = [
   'isolation-broken',
@@ -192,6 +192,12 @@ function prices({ counters, data }: RunReport): string[] {
 function price(report: RunReport): CellFinding {
   const paid = prices(report);
   const { dmaOps } = report.decision;
+  const { entriesDeferred } = report.evidence;
+  if (entriesDeferred > 0) {
+    paid.push(
+      `at the end the device still reached ${entriesDeferred} unmapped entries: the invalidation is deferred`,
+    );
+  }
   return paid.length === 0
     ? {
         outcome: 'works',

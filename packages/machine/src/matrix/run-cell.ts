@@ -89,7 +89,7 @@ export function runCell(
     return { result: describeCell(cell, report), report };
   } catch (error) {
     if (!(error instanceof MachineError)) throw error;
-    const text = `no such machine: ${error.message}`;
+    const text = `no machine: ${error.message}`;
     const findings: CellFinding[] = [{ outcome: 'no-machine', text }];
     const none = { decision: null, warnings: [], counters: null, costs: null };
     return { result: { cell, ...summarize(findings), ...none }, report: undefined };
