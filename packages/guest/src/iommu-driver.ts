@@ -17,6 +17,8 @@ export interface IommuDriver {
   readonly counts: IommuCounts;
   /** A flush of everything is as dear as the unmaps that it makes hold: `shadow_on_flush`. */
   readonly hasShadowOnFlush: boolean;
+  /** Pages that are unmapped by requests which the device has not been told of yet. */
+  readonly waitingPages: number;
 }
 
 /** What a driver did. */
@@ -33,6 +35,7 @@ export interface IommuCounts {
 
 abstract class CountingDriver {
   readonly hasShadowOnFlush: boolean = false;
+  readonly waitingPages: number = 0;
   readonly counts: { maps: number; unmaps: number; commands: number } = {
     maps: 0,
     unmaps: 0,
@@ -164,6 +167,7 @@ export function createVirtioIommuDriver(options: VirtioIommuOptions): IommuDrive
 class VirtioIommuDriver extends CountingDriver implements IommuDriver {
   readonly name = 'virtio-iommu';
   override readonly hasShadowOnFlush = true;
+  override waitingPages = 0;
   readonly #isDeferred: boolean;
   /** Pages of each MAP request, by its first page: an UNMAP cannot split one. */
   readonly #requests = new Map<number, number>();
@@ -220,6 +224,7 @@ class VirtioIommuDriver extends CountingDriver implements IommuDriver {
       if (part === 0) return;
       this.counts.commands += 1;
       this.#waiting.push({ pfn: pfn + done, count: part });
+      this.waitingPages += part;
       if (this.#waiting.length === REQUESTS_OF_QUEUE) this.#kick();
       done += part;
     }
@@ -228,6 +233,7 @@ class VirtioIommuDriver extends CountingDriver implements IommuDriver {
   #kick(): void {
     const waiting = this.#waiting;
     this.#waiting = [];
+    this.waitingPages = 0;
     for (const { pfn, count } of waiting) this.hardware.unmap(pfn, count);
   }
 }

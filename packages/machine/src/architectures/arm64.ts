@@ -19,7 +19,14 @@ import {
   type PlatformOptions,
 } from '../architecture.js';
 import type { MachineConfig } from '../scenario-config.js';
-import { buildIommuBus, checkIommu, type IommuBus, IommuReach, physicalDma } from './iommu-bus.js';
+import {
+  buildIommuBus,
+  checkIommu,
+  type IommuBus,
+  IommuReach,
+  NO_COUNTS,
+  physicalDma,
+} from './iommu-bus.js';
 
 /** Where memory starts. [qemu v7.2 hw/arm/virt.c base_memmap VIRT_MEM] */
 const RAM_BASE = 0x4000_0000;
@@ -123,10 +130,7 @@ function buildArm64(options: PlatformOptions): Platform {
     },
     counters: () => ({
       hcalls: {},
-      tcesLive: bus?.space?.livePages ?? 0,
-      tcesPeak: bus?.space?.peakPages ?? 0,
-      translations: bus?.space?.translations ?? 0,
-      iommu: bus?.counts() ?? { maps: 0, unmaps: 0, commands: 0 },
+      ...(bus?.counts() ?? NO_COUNTS),
       bytesBounced: 0,
       bytesShared: 0,
       ciphertextBytesRead: 0,

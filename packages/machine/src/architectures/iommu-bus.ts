@@ -80,8 +80,25 @@ export interface IommuBus {
   readonly dma: DeviceDma;
   /** Absent: the guest leaves it alone, and it passes devices through. */
   readonly space?: IommuSpace;
-  counts(): IommuCounts;
+  counts(): IommuBusCounts;
 }
+
+/** What the driver did, and what devices could do by it. */
+export interface IommuBusCounts {
+  readonly iommu: IommuCounts;
+  /** Pages mapped, but for those whose unmap is under way; and the most that there ever were. */
+  readonly tcesLive: number;
+  readonly tcesPeak: number;
+  readonly translations: number;
+}
+
+/** Of a bus without an IOMMU that is used. */
+export const NO_COUNTS: IommuBusCounts = {
+  iommu: { maps: 0, unmaps: 0, commands: 0 },
+  tcesLive: 0,
+  tcesPeak: 0,
+  translations: 0,
+};
 
 /** @throws ModelError for one that the machine does not have, with those that it has. */
 export function checkIommu(
@@ -111,7 +128,7 @@ export function buildIommuBus(options: IommuBusOptions): IommuBus {
       because: `${why}; ${direct.because}`,
       steps: [...steps, ...direct.steps],
     };
-    return { busSpace, dma, counts: () => ({ maps: 0, unmaps: 0, commands: 0 }) };
+    return { busSpace, dma, counts: () => NO_COUNTS };
   }
   const isDeferred = isInvalidationDeferred(options, steps);
   const space = new IommuSpace({
@@ -138,7 +155,17 @@ export function buildIommuBus(options: IommuBusOptions): IommuBus {
     because: `${iommu}: each buffer gets a bus address of its own, ${isDeferred ? 'invalidated later, many at once' : 'invalidated at its unmap'}`,
     steps,
   };
-  return { busSpace: space, dma, space, counts: () => ({ ...driver.counts }) };
+  return {
+    busSpace: space,
+    dma,
+    space,
+    counts: () => ({
+      iommu: { ...driver.counts },
+      tcesLive: space.livePages - driver.waitingPages,
+      tcesPeak: space.peakPages,
+      translations: space.translations,
+    }),
+  };
 }
 
 // [linux v6.1 drivers/iommu/iommu.c iommu_subsys_init, iommu_get_def_domain_type]

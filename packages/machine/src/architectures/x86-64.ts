@@ -31,6 +31,7 @@ import {
   directDma,
   type IommuBus,
   IommuReach,
+  NO_COUNTS,
   physicalDma,
 } from './iommu-bus.js';
 
@@ -150,10 +151,7 @@ function buildX8664(options: PlatformOptions): Platform {
     ...(swiotlb === undefined ? {} : { bouncePool: { base: swiotlb.base, size: swiotlb.size } }),
     counters: () => ({
       hcalls: {},
-      tcesLive: bus?.space?.livePages ?? 0,
-      tcesPeak: bus?.space?.peakPages ?? 0,
-      translations: bus?.space?.translations ?? 0,
-      iommu: bus?.counts() ?? { maps: 0, unmaps: 0, commands: 0 },
+      ...(bus?.counts() ?? NO_COUNTS),
       bytesBounced: swiotlb?.bytesBounced ?? 0,
       bytesShared: ownership?.sharedBytes ?? 0,
       ciphertextBytesRead: view?.ciphertextBytesRead ?? 0,
