@@ -7,9 +7,11 @@ import {
   explain as explainMachine,
 } from '@pinhole/machine';
 import { type ConsoleFact, createConsoleReader } from '@pinhole/trace';
+import { commandLine } from './command-line.js';
 import { EXIT, InputError } from './exit.js';
+import { renderExplainHtml } from './explain-html.js';
 import { renderExplanation } from './explain-text.js';
-import { openToRead } from './files.js';
+import { checkWritable, openToRead, writeWhole } from './files.js';
 import { loadScenario } from './scenarios.js';
 import { showsColor, terminalWidth } from './terminal.js';
 
@@ -20,6 +22,7 @@ export interface ExplainOptions {
   readonly console?: string;
   readonly kernel: readonly string[];
   readonly format: 'table' | 'json';
+  readonly html?: string;
   readonly set: readonly string[];
 }
 
@@ -28,12 +31,17 @@ const MAX_BYTES = 256 * 2 ** 20;
 
 /** `pinhole explain`: how each virtio device reaches memory, and why. */
 export function explain(scenario: string | undefined, options: ExplainOptions): void {
+  if (options.html !== undefined) checkWritable(options.html);
   const explanation = explained(inputOf(scenario, options), options);
   process.stdout.write(
     options.format === 'json'
       ? `${JSON.stringify(explanation, null, 2)}\n`
       : renderExplanation(explanation, { width: terminalWidth(), color: showsColor() }),
   );
+  if (options.html !== undefined) {
+    writeWhole(options.html, renderExplainHtml(explanation, commandLine()));
+    process.stderr.write(`wrote ${options.html}\n`);
+  }
   if (hasError(explanation)) process.exitCode = EXIT.FAILED;
 }
 

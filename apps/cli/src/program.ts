@@ -34,6 +34,24 @@ const setOption = (): Option =>
 const seedOption = (): Option =>
   new Option('--seed <number>', 'override the seed').argParser(parseSeed);
 
+const costsOption = (): Option =>
+  new Option(
+    '--costs [preset]',
+    "estimate times, with a machine's constants: power9-kvm, ... (default: the architecture's own)",
+  );
+const costsFileOption = (): Option =>
+  new Option('--costs-file <file>', "your own machine's constants, over those of the preset");
+const sweepFormatOption = (): Option =>
+  new Option('--format <format>', 'how to write the rows')
+    .choices(['table', 'ndjson', 'csv', 'parquet'])
+    .default('table');
+const chartOption = (): Option => new Option('--chart <file>', 'draw a chart, too, as SVG');
+const metricOption = (): Option =>
+  new Option(
+    '--metric <column>',
+    'what the chart shows, such as throughputMid or tcesPeak (default: nsMid, the time)',
+  );
+
 const traceFormatOption = (): Option =>
   new Option('--trace-format <format>', 'as QEMU prints it, JSON lines, or for ui.perfetto.dev')
     .choices(['qemu', 'ndjson', 'chrome'])
@@ -72,6 +90,8 @@ export function createProgram(): Command {
     .addOption(formatOption())
     .addOption(seedOption())
     .addOption(setOption())
+    .addOption(costsOption())
+    .addOption(costsFileOption())
     .option('--trace <patterns>', "events to trace, such as 'spapr_iommu_*,blk_*'; help lists them")
     .option('--trace-file <file>', 'where the trace goes (default: stderr)')
     .addOption(traceFormatOption())
@@ -109,6 +129,41 @@ export function createProgram(): Command {
     .addOption(traceFormatOption())
     .action(async (...args: Parameters<typeof import('./matrix.js').matrix>) =>
       (await import('./matrix.js')).matrix(...args),
+    );
+  program
+    .command('sweep')
+    .description('one scenario many times, with some of its keys varied: a row for each')
+    .argument('<scenario>', 'a scenario file, or a built-in one (see pinhole list)')
+    .addOption(
+      new Option(
+        '--set <path=values>',
+        'values to take in turn: a,b,c, or 2GiB..64GiB (doubling), 1..8, a..b:step; repeatable: all combinations',
+      )
+        .argParser(collect)
+        .default([], 'none'),
+    )
+    .option('--image <file>', "a raw disk image instead of the scenario's; only read")
+    .addOption(seedOption())
+    .addOption(costsOption())
+    .addOption(costsFileOption())
+    .addOption(sweepFormatOption())
+    .option('--output <file>', 'where the rows go; an ndjson file that was begun is gone on with')
+    .addOption(chartOption())
+    .addOption(metricOption())
+    .option('--shard <i/n>', 'only every n-th point, from the i-th on; see pinhole merge')
+    .action(async (...args: Parameters<typeof import('./sweep.js').sweep>) =>
+      (await import('./sweep.js')).sweep(...args),
+    );
+  program
+    .command('merge')
+    .description('the shards of a sweep as one: complete, and as if it had not been divided')
+    .argument('<file...>', 'ndjson files that pinhole sweep --shard wrote')
+    .option('--output <file>', 'where the rows go (default: standard output)')
+    .addOption(sweepFormatOption().default('ndjson'))
+    .addOption(chartOption())
+    .addOption(metricOption())
+    .action(async (...args: Parameters<typeof import('./merge.js').merge>) =>
+      (await import('./merge.js')).merge(...args),
     );
   program
     .command('list')

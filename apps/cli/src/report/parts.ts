@@ -4,7 +4,8 @@ import type { Mark, Tone } from './marks.js';
 
 /** An outcome or a severity: symbol and word, in its colour. */
 export function badge({ symbol, word, tone }: Mark): Html {
-  return html`<b class="badge ${tone}"><span aria-hidden="true">${symbol}</span>${word}</b>`;
+  const short = word.length > 24 ? '' : ' short';
+  return html`<b class="badge ${tone}${short}"><span aria-hidden="true">${symbol}</span>${word}</b>`;
 }
 
 /** One thing of many, framed: a path, a device, a finding. */

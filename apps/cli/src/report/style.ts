@@ -47,7 +47,7 @@ footer { border-top: 1px solid var(--line); padding-top: 1rem; padding-bottom: 2
   color: var(--dim); font-size: .85rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 1.5rem 0 .8rem; text-wrap: balance; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .6rem; } h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
-h4 { font-size: .9rem; margin: 1rem 0 .2rem; }
+h4 { font-size: 1rem; margin: 1.2rem 0 .2rem; }
 p, ul, ol { margin: .5rem 0; max-width: 60rem; } ul, ol { padding-left: 1.4rem; }
 .dim, caption, figcaption { color: var(--dim); }
 code, pre { font: .875em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
@@ -65,14 +65,15 @@ th, td { padding: .375rem .6rem; border-bottom: 1px solid var(--line); text-alig
   vertical-align: top; }
 thead th { position: sticky; top: 0; z-index: 1; background: var(--bg); vertical-align: bottom;
   line-height: 1.3; border-bottom-color: var(--dim); }
-th[scope=row] { position: sticky; left: 0; background: var(--bg); font-weight: 500; }
+th[scope=row] { position: sticky; left: 0; min-width: 8.5rem; background: var(--bg);
+  font-weight: 500; }
 thead th:first-child { left: 0; z-index: 2; }
 th:first-child, td:first-child { padding-left: 0; }
 tbody tr:hover > * { background: var(--soft); }
 .n { text-align: right; font-variant-numeric: tabular-nums; } td.n, .nowrap { white-space: nowrap; }
 .wide { min-width: 11rem; }
 .zero { color: var(--dim); }
-.badge { white-space: nowrap; font-weight: 600; }
+.badge { font-weight: 600; } .badge.short { white-space: nowrap; }
 .badge.good { color: var(--good); } .badge.warn { color: var(--warn); }
 .badge.bad { color: var(--bad); } .badge.info { color: var(--info); }
 .badge span { display: inline-block; min-width: 1.15em; text-align: center; margin-right: .2em; }
@@ -106,7 +107,7 @@ svg { display: block; }
   header { position: static; flex-wrap: wrap; padding-top: .5rem; }
   .brand { flex: 1; } nav { order: 1; flex-basis: 100%; }
   html { scroll-padding-top: 1rem; } h1 { font-size: 1.4rem; margin-top: 1rem; }
-  th[scope=row], thead th:first-child { max-width: 8.5rem; overflow-wrap: anywhere; }
+  th[scope=row], thead th:first-child { max-width: 8.5rem; }
   .wide { min-width: 8.5rem; } thead th:first-child, th[scope=row] {
     border-right: 1px solid var(--line); padding-right: .5rem; }
   dl:not(.counters) { display: block; } dl:not(.counters) dd { margin-bottom: .5rem; }
