@@ -67,9 +67,9 @@ export function checkWritable(path: string): void {
 }
 
 /** Writes a whole file. @throws InputError */
-export function writeWhole(path: string, text: string): void {
+export function writeWhole(path: string, data: string | Uint8Array): void {
   try {
-    writeFileSync(path, text);
+    writeFileSync(path, data);
   } catch (error) {
     throw new InputError(`${path}: cannot be written: it ${reasonOf(error)}`, error);
   }

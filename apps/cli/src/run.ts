@@ -1,12 +1,20 @@
 import { formatSize } from '@pinhole/base';
-import { type DiskSource, type RunReport, runScenario, type Scenario } from '@pinhole/machine';
+import {
+  type CostEstimate,
+  type DiskSource,
+  estimateCosts,
+  type RunReport,
+  runScenario,
+  type Scenario,
+} from '@pinhole/machine';
+import { type CostsOptions, costRows, loadCosts } from './costs.js';
 import { EXIT } from './exit.js';
 import { openImage } from './files.js';
 import { loadScenario } from './scenarios.js';
 import { describeEvents, openTrace, type TraceOptions } from './trace-output.js';
 
 /** Options of `pinhole run`. */
-export interface RunCommandOptions extends TraceOptions {
+export interface RunCommandOptions extends TraceOptions, CostsOptions {
   readonly image?: string;
   readonly format: 'table' | 'json';
   readonly seed?: number;
@@ -21,14 +29,17 @@ export function run(name: string, options: RunCommandOptions): void {
   }
   const set = [...options.set, ...(options.seed === undefined ? [] : [`seed=${options.seed}`])];
   const { scenario, imagePath } = loadScenario(name, set);
+  const preset = loadCosts(options, scenario.machine.arch);
   const path = options.image ?? imagePath;
   const image = path === undefined ? undefined : openImage(path);
   try {
     const report = runTraced(scenario, image?.disk, options);
+    const costs = preset === undefined ? undefined : estimateCosts(report, preset);
     if (options.format === 'json') {
-      process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+      const shown = preset === undefined ? report : { ...report, costs: costs ?? null };
+      process.stdout.write(`${JSON.stringify(shown, null, 2)}\n`);
     } else {
-      process.stdout.write(renderRun(report));
+      process.stdout.write(renderRun(report, preset === undefined ? undefined : (costs ?? null)));
     }
     process.exitCode = exitCodeOf(report, scenario);
   } finally {
@@ -63,8 +74,8 @@ function exitCodeOf(report: RunReport, scenario: Scenario): number {
   return outcome === 'works' || outcome === 'works-slow' ? EXIT.OK : EXIT.FAILED;
 }
 
-/** A report for people. */
-export function renderRun(report: RunReport): string {
+/** A report for people; `costs` are `null` where they were asked for and there are none. */
+export function renderRun(report: RunReport, costs?: CostEstimate | null): string {
   const { machine, data, counters, reach, decision, verdict } = report;
   const perRequest = Object.entries(counters.hcallsPerRequest)
     .map(([name, count]) => `${name} ${count.toFixed(2)}`)
@@ -109,8 +120,14 @@ export function renderRun(report: RunReport): string {
       'device reach',
       `${formatSize(reach.addressable)}, ${formatSize(reach.plaintext)} of it in clear`,
     ],
+    ...timeRows(costs),
     ['verdict', `${verdict.outcome}: ${verdict.text}`],
   ];
   const title = report.title === '' ? '' : `${report.title}\n\n`;
   return `${title}${rows.map(([key, value]) => `${key.padEnd(13)} ${value}`.trimEnd()).join('\n')}\n`;
+}
+
+function timeRows(costs: CostEstimate | null | undefined): [string, string][] {
+  if (costs === undefined) return [];
+  return costs === null ? [['time', 'none: not every request was served']] : costRows(costs);
 }

@@ -1,0 +1,131 @@
+/** Rows of a sweep as a table, NDJSON, CSV or Parquet. */
+import {
+  SWEEP_COLUMNS,
+  type SweepAxis,
+  type SweepHeader,
+  type SweepRow,
+  type SweepValue,
+  sweepColumns,
+  sweepHeaderLine,
+  sweepRowLine,
+} from '@pinhole/machine';
+import Table from 'cli-table3';
+import { plain } from './compare-text.js';
+import { throughputRange, timeText } from './costs.js';
+
+export const SWEEP_FORMATS = ['table', 'ndjson', 'csv', 'parquet'] as const;
+export type SweepFormat = (typeof SWEEP_FORMATS)[number];
+
+/** The rows, in a format; those of the table fit `width` columns where they can. */
+export async function formatSweep(
+  format: SweepFormat,
+  header: SweepHeader,
+  rows: readonly SweepRow[],
+  width: number,
+): Promise<string | Uint8Array> {
+  if (format === 'ndjson') return sweepHeaderLine(header) + rows.map(sweepRowLine).join('');
+  if (format === 'csv') return csv(header.axes, rows);
+  if (format === 'parquet') return parquet(header.axes, rows);
+  return table(header.axes, rows, width);
+}
+
+function csv(axes: readonly SweepAxis[], rows: readonly SweepRow[]): string {
+  const columns = sweepColumns(axes);
+  const lines = [columns, ...rows.map((row) => columns.map((name) => row[name] ?? null))];
+  return lines.map((cells) => `${cells.map(csvCell).join(',')}\r\n`).join('');
+}
+
+// RFC 4180.
+function csvCell(value: SweepValue): string {
+  if (value === null) return '';
+  const text = String(value);
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+// A heavy module, for this format alone.
+async function parquet(axes: readonly SweepAxis[], rows: readonly SweepRow[]): Promise<Uint8Array> {
+  const { parquetWriteBuffer } = await import('hyparquet-writer');
+  const numbers = new Set(
+    SWEEP_COLUMNS.flatMap(({ name, type }) => (type === 'number' ? [name] : [])),
+  );
+  const columnData = sweepColumns(axes).map((name) => ({
+    name,
+    type:
+      name === 'point'
+        ? ('INT32' as const)
+        : numbers.has(name)
+          ? ('DOUBLE' as const)
+          : ('STRING' as const),
+    nullable: name !== 'point',
+    data: rows.map((row) => row[name] ?? null),
+  }));
+  return new Uint8Array(parquetWriteBuffer({ columnData }));
+}
+
+interface TableColumn {
+  readonly head: string;
+  /** The lowest leave the table first. */
+  readonly rank: number;
+  readonly cell: (row: SweepRow) => string;
+}
+
+function table(axes: readonly SweepAxis[], rows: readonly SweepRow[], width: number): string {
+  const all: TableColumn[] = [
+    ...axes.map(({ path }) => ({
+      head: path,
+      rank: 9,
+      cell: (row: SweepRow) => String(row[path]),
+    })),
+    { head: 'outcome', rank: 9, cell: (row) => String(row.outcome ?? row.error ?? '') },
+    { head: 'hcalls', rank: 7, cell: (row) => count(row.hcallsPerRequest) },
+    { head: 'TCEs', rank: 4, cell: (row) => count(row.tcesPerRequest) },
+    { head: 'translations', rank: 3, cell: (row) => count(row.translationsPerRequest) },
+    { head: 'bounced, B', rank: 4, cell: (row) => count(row.bytesBouncedPerRequest) },
+    { head: 'IOTLB misses', rank: 4, cell: (row) => count(row.iotlbMissesPerRequest) },
+    { head: 'time', rank: 8, cell: (row) => (isNumber(row.nsMid) ? timeText(row.nsMid) : '') },
+    { head: 'throughput', rank: 8, cell: throughputCell },
+    { head: 'assumed', rank: 6, cell: (row) => share(row.assumedShare) },
+    { head: 'dominated by', rank: 5, cell: (row) => String(row.dominates ?? '') },
+  ];
+  // A column of zeros only says that nothing was counted.
+  const filled = all.filter(
+    ({ rank, cell }) => rank >= 8 || rows.some((row) => !['', '0'].includes(cell(row))),
+  );
+  let columns = filled;
+  for (let least = 0; least < 9; least += 1) {
+    columns = filled.filter(({ rank }) => rank >= least);
+    if (draw(columns, rows).every((line) => line.length <= width)) break;
+  }
+  const notes = [
+    'Counts are exact, and a request; times are estimates (docs/COSTS.md); throughput: bypass = 1.',
+  ];
+  return `${[...draw(columns, rows), ...notes].join('\n')}\n`;
+}
+
+function draw(columns: readonly TableColumn[], rows: readonly SweepRow[]): string[] {
+  const drawn = new Table({
+    head: columns.map(({ head }) => plain(head)),
+    style: { head: [], border: [], compact: true },
+  });
+  for (const row of rows) drawn.push(columns.map(({ cell }) => plain(cell(row))));
+  return drawn.toString().split('\n');
+}
+
+const isNumber = (value: SweepValue | undefined): value is number => typeof value === 'number';
+
+function count(value: SweepValue | undefined): string {
+  return isNumber(value) ? String(Math.round(value * 100) / 100) : '';
+}
+
+function share(value: SweepValue | undefined): string {
+  return isNumber(value) ? `${Math.round(value * 100)} %` : '';
+}
+
+function throughputCell({
+  throughputLow: low,
+  throughputMid: mid,
+  throughputHigh: high,
+}: SweepRow): string {
+  if (!isNumber(low) || !isNumber(mid) || !isNumber(high)) return '';
+  return throughputRange({ low, mid, high });
+}
