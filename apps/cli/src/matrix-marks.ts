@@ -23,7 +23,7 @@ export const CELL_MEANINGS: Readonly<Record<CellOutcome, string>> = {
   'contract-broken': "one side misread the other's addresses",
   hangs: 'a request never completed',
   'io-fails': 'requests failed, and the guest knows',
-  leaks: 'mappings stay for ever: it works until the window is full',
+  leaks: "mappings stay for ever, or vhost's copies of them: the device keeps its access",
   refused: 'the guest found no usable device, and said so',
   'works-slow': 'every byte correct, and something is paid for every request',
   works: 'every byte correct',

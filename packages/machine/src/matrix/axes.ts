@@ -1,7 +1,6 @@
 import { findKernelProfile } from '@pinhole/guest';
 import type { Architecture, PlatformVariant } from '../architecture.js';
 import { architectures } from '../architectures/index.js';
-import { scenarioSchema } from '../scenario-schema.js';
 import { MatrixError } from './errors.js';
 
 /** The policies of the matrix: kernel profiles, as real kernels and proposals had them. */
@@ -18,6 +17,7 @@ export const MATRIX_POLICIES = [
 
 /** The rings: both formats, and the split one without indirect tables. */
 export const MATRIX_RINGS = ['split', 'split-noindirect', 'packed'] as const;
+/** One of the rings. */
 export type MatrixRing = (typeof MATRIX_RINGS)[number];
 
 /** A row of the matrix: a machine of an architecture. */
@@ -91,18 +91,15 @@ export function matrixCells(
   const rings = choose('ring', MATRIX_RINGS, filter.rings);
   const both = (only: boolean | undefined): readonly boolean[] =>
     only === undefined ? [false, true] : [only];
-  const canVhost = hasVhost();
   return platforms.flatMap((platform) =>
     policies.flatMap((policy) =>
       both(filter.flag).flatMap((flag) =>
         both(filter.secure)
           .filter((secure) => guestsOf(platform).includes(secure))
           .flatMap((secure) =>
-            both(filter.vhost)
-              .filter((vhost) => !vhost || canVhost)
-              .flatMap((vhost) =>
-                rings.map((ring) => makeCell(platform.id, policy, flag, secure, vhost, ring)),
-              ),
+            both(filter.vhost).flatMap((vhost) =>
+              rings.map((ring) => makeCell(platform.id, policy, flag, secure, vhost, ring)),
+            ),
           ),
       ),
     ),
@@ -176,14 +173,6 @@ function guestsOf({ architecture, variant }: MatrixPlatform): readonly boolean[]
   const only = variant.guest?.secure;
   if (typeof only === 'boolean') return [only];
   return architecture.secure === undefined ? [false] : [false, true];
-}
-
-// Whether scenarios can ask for vhost.
-function hasVhost(): boolean {
-  const device = { type: 'virtio-blk', vhost: 'on' };
-  const workload = [{ read: { offset: 0, length: 512, block: 512 } }];
-  return scenarioSchema.safeParse({ machine: { arch: 'pseries' }, devices: [device], workload })
-    .success;
 }
 
 function choosePlatforms(

@@ -9,7 +9,7 @@ import type { RunReport } from '../report.js';
  * - `contract-broken`: one side misread the other's addresses.
  * - `hangs`: a request never completed; the run ended there.
  * - `io-fails`: requests were refused or completed with an error, which the guest sees.
- * - `leaks`: mappings stay for ever; it works until the window is full.
+ * - `leaks`: mappings stay for ever, or vhost's copies of them: the device keeps its access.
  * - `refused`: the guest found no usable device and said so.
  * - `works-slow`: correct, and something is paid for every request.
  * - `works`: correct.
@@ -27,6 +27,7 @@ export const CELL_OUTCOMES = [
   'works',
   'no-machine',
 ] as const;
+/** How a cell came out: see {@link CELL_OUTCOMES}. */
 export type CellOutcome = (typeof CELL_OUTCOMES)[number];
 
 /** One thing that was found in a run. */
@@ -143,13 +144,14 @@ function givenAddress({ guest, address, meant }: Misread): string {
   return `the guest gave the ${ADDRESS[guest]} ${address} for ${what}`;
 }
 
-function failures({ data, deviceErrors, evidence }: RunReport): CellFinding[] {
+function failures({ data, deviceErrors, evidence, counters }: RunReport): CellFinding[] {
   const { misread } = evidence;
   const why = [
     data.firstFailure ?? 'no request was tried',
     ...(misread !== null && isMissing(misread)
       ? [`${givenAddress(misread)}, where nothing is mapped`]
       : []),
+    ...(counters.vhost?.firstStall ? [counters.vhost.firstStall] : []),
     ...deviceErrors.slice(0, 1).map((error) => `the device: "${error}"`),
   ].join('; ');
   const findings: CellFinding[] = [];
@@ -162,21 +164,36 @@ function failures({ data, deviceErrors, evidence }: RunReport): CellFinding[] {
   return findings;
 }
 
-function leaks({ evidence, data }: RunReport): CellFinding[] {
-  const { entriesLeft } = evidence;
-  if (entriesLeft === 0) return [];
-  return [
-    {
-      outcome: 'leaks',
-      text: `leaks: ${entriesLeft} IOMMU entries of ${data.requests} completed requests stay mapped for ever; it works until the window is full, and the device keeps its access`,
-    },
-  ];
+function leaks(report: RunReport): CellFinding[] {
+  const { entriesLeft } = report.evidence;
+  const texts: string[] = [];
+  if (entriesLeft > 0) {
+    texts.push(
+      `${entriesLeft} IOMMU entries of ${report.data.requests} completed requests stay mapped for ever; it works until the window is full, and the device keeps its access`,
+    );
+  }
+  const { vhost } = report.counters;
+  if (vhost !== null && vhost.misses > 0 && vhost.invalidates === 0 && hasUnmapped(report)) {
+    texts.push(
+      `vhost was told of no unmap and keeps ${vhost.updates - vhost.evictions} translations; an address that is used again would lead it to the old memory`,
+    );
+  }
+  return texts.length === 0 ? [] : [{ outcome: 'leaks', text: `leaks: ${texts.join('; ')}` }];
+}
+
+function hasUnmapped({ counters: { workload } }: RunReport): boolean {
+  return (workload.hcalls.H_STUFF_TCE ?? 0) + workload.iommu.unmaps > 0;
+}
+
+/** At most two decimals. */
+function round(value: number): string {
+  return String(Number(value.toFixed(2)));
 }
 
 /** What every request costs, in words; empty when nothing. */
 function prices({ counters, data }: RunReport): string[] {
   const { workload } = counters;
-  const a = (count: number): string => String(Number((count / data.requests).toFixed(2)));
+  const a = (count: number): string => round(count / data.requests);
   const prices: string[] = [];
   if (counters.hcallsPerRequestTotal > 0) {
     const hcalls = Object.values(workload.hcalls).reduce((sum, count) => sum + count, 0);
@@ -186,6 +203,12 @@ function prices({ counters, data }: RunReport): string[] {
   const { maps, unmaps, commands } = workload.iommu;
   if (maps + unmaps > 0) prices.push(`${a(maps + unmaps)} IOMMU maps and unmaps a request`);
   if (commands > 0) prices.push(`${a(commands)} IOMMU commands a request`);
+  const { vhost } = counters;
+  // The first use of each page is no price of a request.
+  if (vhost !== null && vhost.evictions + vhost.invalidates + vhost.missesPerRequest >= 1) {
+    const [misses, invalidates] = [vhost.missesPerRequest, vhost.invalidatesPerRequest];
+    prices.push(`${round(misses)} IOTLB misses and ${round(invalidates)} invalidations a request`);
+  }
   return prices;
 }
 

@@ -51,6 +51,11 @@ export interface CellCounters {
   readonly bytesBounced: number;
   readonly iommu: { readonly maps: number; readonly unmaps: number; readonly commands: number };
   readonly tcesPeak: number;
+  /** `null`: the data plane is QEMU's. */
+  readonly vhost: {
+    readonly missesPerRequest: number;
+    readonly invalidatesPerRequest: number;
+  } | null;
   /** The most that the device could reach. */
   readonly reach: DeviceReach;
 }
@@ -99,6 +104,7 @@ export function runCell(
 /** What the report of a cell's run shows. */
 export function describeCell(cell: MatrixCell, report: RunReport): CellResult {
   const { counters, data, reach } = report;
+  const { vhost } = counters;
   return {
     cell,
     ...summarize(classify(report)),
@@ -111,6 +117,13 @@ export function describeCell(cell: MatrixCell, report: RunReport): CellResult {
       bytesBounced: counters.workload.bytesBounced,
       iommu: counters.workload.iommu,
       tcesPeak: counters.tcesPeak,
+      vhost:
+        vhost === null
+          ? null
+          : {
+              missesPerRequest: vhost.missesPerRequest,
+              invalidatesPerRequest: vhost.invalidatesPerRequest,
+            },
       reach,
     },
     costs: costsOf(report),
