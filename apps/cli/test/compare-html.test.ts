@@ -35,6 +35,7 @@ describe('the page', () => {
   test('is well formed, with any paths', () => {
     expect(faults('<p><b>x</p></b>')).not.toEqual([]);
     expect(faults('<p class=x>&</p>')).toHaveLength(2);
+    expect(faults('<p><dl></dl></p>')).toContain('1 dl became 0 dl');
     for (const of of [paths, [path(1)], [refusedPath(path(2))], [hostilePath(path(3))], []]) {
       expect(faults(render(of, HOSTILE))).toEqual([]);
     }

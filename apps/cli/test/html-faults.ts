@@ -1,9 +1,15 @@
+import { parse, parseFragment, type DefaultTreeAdapterTypes as Tree } from 'parse5';
+
 const VOID = new Set(['meta', 'br', 'wbr']);
 
-/** What is wrong with the tags of a page: unclosed, misnested, or an attribute without quotes. */
+/**
+ * What is wrong with a page, or a part of one: unclosed, misnested, an attribute without quotes, or
+ * anything that a browser would have to mend.
+ */
 export function faults(page: string): string[] {
   const open: string[] = [];
   const found: string[] = [];
+  const shape: string[] = [];
   const body = page
     .replace(/^<!doctype html>/, '')
     .replace(/(<(style|script)>).*?(<\/\2>)/gs, '$1$3');
@@ -13,11 +19,34 @@ export function faults(page: string): string[] {
     if (!/^(\s+[a-zA-Z][\w:-]*(="[^"<]*")?)*\s*$/.test(attributes)) found.push(tag);
     if (close === '/') {
       if (open.pop() !== name) found.push(`${tag} at ${open.join('>')}`);
-    } else if (self !== '/' && !VOID.has(name)) open.push(name);
+      continue;
+    }
+    shape.push(`${open.length} ${name}`);
+    if (self !== '/' && !VOID.has(name)) open.push(name);
   }
   const text = body.replace(/<\/?[a-z](?:"[^"]*"|[^">])*>/g, '');
   if (/[<>]/.test(text) || /&(?!amp;|lt;|gt;|quot;|#39;|shy;)/.test(text)) found.push('raw text');
-  return [...found, ...open];
+  return [...found, ...open, ...mended(page, shape)];
+}
+
+// Where the tree that a browser makes of a page differs from its tags.
+function mended(page: string, shape: readonly string[]): string[] {
+  const errors: string[] = [];
+  const options = { onParseError: ({ code }: { code: string }) => errors.push(code) };
+  const tree = page.startsWith('<!doctype') ? parse(page, options) : parseFragment(page, options);
+  const made: string[] = [];
+  const walk = (node: Tree.ParentNode, depth: number): void => {
+    for (const child of node.childNodes) {
+      if (!('tagName' in child)) continue;
+      made.push(`${depth} ${child.tagName}`);
+      walk(child, depth + 1);
+    }
+  };
+  walk(tree, 0);
+  const at = shape.findIndex((tag, index) => tag !== made[index]);
+  if (at >= 0) errors.push(`${shape[at]} became ${made[at]}`);
+  else if (made.length > shape.length) errors.push(`more elements: ${made[shape.length]}`);
+  return errors;
 }
 
 /** What a page would load, send or run besides its own scripts; empty for a report. */

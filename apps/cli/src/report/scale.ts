@@ -29,15 +29,16 @@ function linearScale(values: readonly number[], options: ScaleOptions): Scale {
   const { from, to, ticks: count, isTight } = options;
   const [least, most] = extremes(isTight ? values : [0, ...values]);
   const step = tickStep(most - least, count);
+  // Steps are binary fractions: a whole number of them may come out a little beside it.
+  const up = (value: number): number => Math.ceil(value / step - 1e-9);
+  const down = (value: number): number => Math.floor(value / step + 1e-9);
   const [low, high] =
     isTight && most > least
       ? [least, most]
-      : [Math.floor(least / step) * step, Math.max(Math.ceil(most / step), 1) * step];
-  const first = Math.ceil(low / step);
+      : [down(least) * step, Math.max(up(most), down(least) + 1) * step];
   const at = (value: number): number => from + ((value - low) / (high - low)) * (to - from);
-  const ticks = Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) =>
-    exact((first + i) * step),
-  );
+  const first = up(low);
+  const ticks = Array.from({ length: down(high) - first + 1 }, (_, i) => exact((first + i) * step));
   return { at, ticks };
 }
 
