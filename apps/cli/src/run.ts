@@ -108,6 +108,7 @@ export function renderRun(report: RunReport, costs?: CostEstimate | null): strin
       'data',
       `${formatSize(data.bytesRead)} read (${data.bytesReadWrong} bytes wrong), ${formatSize(data.bytesWritten)} written (${data.imageBytesWrong} bytes of the image wrong)`,
     ],
+    ...lostRows(counters.bytesLost),
     [
       'hypercalls',
       `${counters.hcallsPerRequestTotal.toFixed(2)} a request${perRequest === '' ? '' : `: ${perRequest}`}`,
@@ -125,6 +126,12 @@ export function renderRun(report: RunReport, costs?: CostEstimate | null): strin
   ];
   const title = report.title === '' ? '' : `${report.title}\n\n`;
   return `${title}${rows.map(([key, value]) => `${key.padEnd(13)} ${value}`.trimEnd()).join('\n')}\n`;
+}
+
+// A device reports success all the same. [qemu v7.2 softmmu/physmem.c address_space_map]
+function lostRows(bytes: number): [string, string][] {
+  if (bytes === 0) return [];
+  return [['lost', `${formatSize(bytes)}: no memory there; QEMU's bounce page took the place`]];
 }
 
 function timeRows(costs: CostEstimate | null | undefined): [string, string][] {
