@@ -81,7 +81,8 @@ export function costRows(estimate: CostEstimate): [string, string][] {
   const { preset, perRequest, bypass, throughput, parts, dominates, assumedShare } = estimate;
   return [
     ['time', `${timeRange(perRequest)} a request; an estimate, on ${preset}`],
-    ...parts.map((part): [string, string] => ['', partText(part)]),
+    // What is free, or measured as a part of something else, says nothing.
+    ...parts.filter(({ ns }) => ns.high > 0).map((part): [string, string] => ['', partText(part)]),
     ['bypass', `${timeRange(bypass)} a request`],
     ['throughput', `${throughputText(throughput)} of the bypass`],
     [

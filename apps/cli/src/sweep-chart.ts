@@ -51,8 +51,8 @@ export function sweepChart(
   const along = axes.find(
     ({ values }) => values.length > 1 && values.every((value) => sweepNumber(value) !== undefined),
   );
-  const name = header.title === '' ? 'Sweep' : header.title;
-  const frame = { id: 'sweep', title: `${name}: ${shown.label}` };
+  const varied = (along === undefined ? axes : [along]).map(({ path }) => path).join(', ');
+  const frame = { id: 'sweep', title: `${upperFirst(shown.label)} by ${varied}` };
   if (along === undefined) {
     return svgFile(
       barChart({
@@ -134,6 +134,10 @@ function seriesOf(
 // `devices[0].iommuPlatform` is `iommuPlatform`.
 function keyOf(path: string): string {
   return path.split('.').at(-1) ?? path;
+}
+
+function upperFirst(text: string): string {
+  return text.slice(0, 1).toUpperCase() + text.slice(1);
 }
 
 function spansMuch(values: readonly number[]): boolean {

@@ -42,6 +42,7 @@ export const COST_NAMES = [
   'iotlbInvalidation',
   'bounce',
 ] as const;
+/** The name of a constant. */
 export type CostName = (typeof COST_NAMES)[number];
 
 /** What each is. */
@@ -110,19 +111,20 @@ export const COST_ITEMS: Readonly<Record<CostName, CostItem>> = {
     what: 'translations by QEMU',
     unit: 'ns',
     role: 'path',
-    count: ({ counters }) => counters.workload.translations,
+    // What vhost asks for is in its misses.
+    count: ({ counters }) => (counters.vhost === null ? counters.workload.translations : 0),
   },
   iotlbMiss: {
     what: 'IOTLB misses of vhost',
     unit: 'ns',
     role: 'path',
-    count: (report) => vhostOf(report).misses,
+    count: ({ counters, data }) => (counters.vhost?.missesPerRequest ?? 0) * data.requests,
   },
   iotlbInvalidation: {
     what: 'IOTLB invalidations sent to vhost',
     unit: 'ns',
     role: 'path',
-    count: (report) => vhostOf(report).invalidates,
+    count: ({ counters, data }) => (counters.vhost?.invalidatesPerRequest ?? 0) * data.requests,
   },
   bounce: {
     what: 'bytes copied through bounce buffers',
@@ -131,11 +133,3 @@ export const COST_ITEMS: Readonly<Record<CostName, CostItem>> = {
     count: ({ counters }) => counters.workload.bytesBounced,
   },
 };
-
-// A run without vhost has no such counters.
-function vhostOf({ counters }: RunReport): { misses: number; invalidates: number } {
-  const { vhost } = counters as {
-    readonly vhost?: { readonly misses: number; readonly invalidates: number } | null;
-  };
-  return { misses: vhost?.misses ?? 0, invalidates: vhost?.invalidates ?? 0 };
-}

@@ -18,7 +18,11 @@ const constant =
 const measured = constant('measured');
 const cited = constant('cited');
 const assumed = constant('assumed');
+const measuredRate = constant('measured', 'bytes/s');
 const assumedRate = constant('assumed', 'bytes/s');
+
+const BENCH = 'packages/live/test/bench/costs.mjs';
+const LINUX_GUEST = 'packages/live/test/bench/support/linux-guest.sh';
 
 /** What depends more on host and storage than on the guest's architecture; nobody published it. */
 const HOST = {
@@ -85,6 +89,48 @@ export const COST_PRESETS: readonly CostPreset[] = [
       ),
       tceInQemu: assumed(20, 60, 300, 'one put_tce_emu, as measured for power9-tcg'),
       tceInKvm: assumed(20, 60, 300, 'as QEMU takes'),
+    },
+  },
+  {
+    id: 'power9-tcg',
+    title: 'POWER9 emulated by QEMU 7.2 (TCG) on two busy cores of an AMD EPYC, Linux 6.1 as guest',
+    architectures: ['pseries'],
+    constants: {
+      request: measured(
+        139_000,
+        407_000,
+        803_000,
+        `${LINUX_GUEST}: three fits of request + bytes / transfer to direct reads of 64 KiB and 1 MiB, flag off`,
+      ),
+      transfer: measuredRate(0.84e9, 2e9, 2.4e9, 'the same three fits'),
+      kick: measured(0, 0, 0, 'part of the request as it was measured'),
+      interrupt: measured(0, 0, 0, 'part of the request as it was measured'),
+      hcallInQemu: measured(
+        250,
+        3_100,
+        6_400,
+        `bare: the best and 90 % of ${BENCH}; middle: with the guest's code around it, what the default window adds to direct reads of 64 KiB, by 8 (calibration, ${LINUX_GUEST})`,
+      ),
+      tceInQemu: measured(
+        10,
+        35,
+        76,
+        `H_PUT_TCE_INDIRECT and H_STUFF_TCE of 512 less those of 1: best, median and 90 % of ${BENCH}`,
+      ),
+      translation: HOST.translation,
+      iotlbMiss: measured(
+        25_389,
+        67_729,
+        145_707,
+        `vhost-user: from the backend's message to QEMU's answer, 4000 times: ${BENCH}`,
+      ),
+      iotlbInvalidation: measured(
+        52_136,
+        61_621,
+        67_956,
+        `vhost-user: H_PUT_TCE that unmaps less one that maps, 240 times: ${BENCH}`,
+      ),
+      bounce: HOST.bounce,
     },
   },
   {

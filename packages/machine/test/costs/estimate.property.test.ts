@@ -48,8 +48,16 @@ function report(counts: Counts): RunReport {
     bytesBounced,
     iommu: { maps: counts.maps, unmaps: 0, commands: counts.commands },
   };
-  const vhost = { misses: counts.misses, invalidates: counts.invalidates };
-  const counters = { ...real.counters, workload, vhost } as unknown as RunReport['counters'];
+  const vhost = {
+    missesPerRequest: counts.misses / 10,
+    invalidatesPerRequest: counts.invalidates / 10,
+  };
+  const isVhost = counts.misses + counts.invalidates > 0;
+  const counters = {
+    ...real.counters,
+    workload,
+    vhost: isVhost ? vhost : null,
+  } as unknown as RunReport['counters'];
   const data = { ...real.data, requests: 10, completed: 10, bytesRead: counts.bytesRead };
   return { ...real, data, counters };
 }
@@ -110,7 +118,6 @@ test('more of anything that the path adds is never cheaper, and never faster', (
   const added = [
     'hcalls',
     'tcesWritten',
-    'translations',
     'commands',
     'maps',
     'bytesBounced',

@@ -128,7 +128,7 @@ describe('presets', () => {
     expect(each.architectures.length).toBeGreaterThan(0);
     for (const [name, { low, mid, high, source }] of Object.entries(each.constants)) {
       expect(COST_NAMES).toContain(name);
-      expect(low).toBeGreaterThan(0);
+      expect(low).toBeGreaterThanOrEqual(0);
       expect(low).toBeLessThanOrEqual(mid);
       expect(mid).toBeLessThanOrEqual(high);
       expect(source.length).toBeGreaterThan(5);
@@ -148,4 +148,20 @@ describe('presets', () => {
     expect(defaultCostPreset('s390x')).toBeUndefined();
     expect(defaultCostPreset('pseries')?.id).toBe('power9-kvm');
   });
+});
+
+test('what vhost asks for is an IOTLB miss, not a translation as well', () => {
+  const report = run(
+    'devices[0].vhost=on',
+    'guest.kernel=linux-6.1',
+    'workload=[{read: {offset: 0, length: 512KiB, block: 64KiB}}]',
+  );
+  const counts = Object.fromEntries(
+    estimateCosts(report, defaultCostPreset('pseries') as CostPreset)?.parts.map(
+      ({ name, count }) => [name, count],
+    ) ?? [],
+  );
+  // Header, 16 pages, status, indirect table: each TCE is missed and invalidated.
+  expect(counts).toMatchObject({ iotlbMiss: 19, iotlbInvalidation: 19, hcallInQemu: 8 });
+  expect(counts).not.toHaveProperty('translation');
 });
