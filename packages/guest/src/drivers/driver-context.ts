@@ -133,7 +133,7 @@ export class DriverContext {
       isPacked,
       size: Math.min(size, VIRTQUEUE_SPEC_MAX_SIZE),
       index,
-      layoutAlign: transport.isLegacy ? LEGACY_RING_ALIGN : RING_ALIGN,
+      layoutAlign: transport.ringAlign ?? (transport.isLegacy ? LEGACY_RING_ALIGN : RING_ALIGN),
       mayReduceSize: !transport.isLegacy,
       hasIndirect: this.has(VIRTIO_RING_F_INDIRECT_DESC),
       hasEventIdx: this.has(VIRTIO_RING_F_EVENT_IDX),

@@ -1,7 +1,7 @@
 /** Every architecture of the package, held against what every architecture must keep. */
 import { checkArchitecture } from '@pinhole/machine/testing';
 import { describe, expect, test } from 'vitest';
-import { architectures } from '../../src/index.js';
+import { architectures } from '../../src/architectures/index.js';
 
 describe.each(architectures.map((architecture) => [architecture.id, architecture] as const))(
   '%s',

@@ -23,6 +23,9 @@ const STATUS = 16;
 const PAYLOAD = 32;
 const CONFIG = 256;
 
+/** [linux v6.1 arch/s390/include/uapi/asm/virtio-ccw.h KVM_VIRTIO_CCW_RING_ALIGN] */
+const KVM_VIRTIO_CCW_RING_ALIGN = 4096;
+
 /** See `createCcwTransport`. */
 export interface CcwTransportOptions {
   /** Guest memory as the guest sees it. */
@@ -78,6 +81,7 @@ export function createCcwTransport(
 class CcwTransport implements VirtioTransport {
   readonly deviceId: number;
   readonly isLegacy = false;
+  readonly ringAlign: number = KVM_VIRTIO_CCW_RING_ALIGN;
   readonly #device: ChannelDevice;
   readonly #revision: number;
   readonly #memory: GuestMemory;

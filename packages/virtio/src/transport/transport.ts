@@ -29,6 +29,8 @@ export interface VirtioTransport {
   readonly deviceId: number;
   /** Driven through the legacy interface: no FEATURES_OK, guest-endian rings and configuration. */
   readonly isLegacy: boolean;
+  /** Bytes to which the parts of a split ring are aligned, where the transport has its own. */
+  readonly ringAlign?: number;
   readDeviceFeatures(): bigint;
   /** Has no effect once FEATURES_OK is set. */
   writeDriverFeatures(bits: bigint): void;
