@@ -19,6 +19,9 @@ export interface IotlbMap {
 interface Node extends IotlbMap {
   /** The greatest `last` of this entry and of all before it. */
   reach: bigint;
+  /** The neighbours in age; a Set would be slow to find its oldest member. */
+  older: Node | undefined;
+  newer: Node | undefined;
 }
 
 /**
@@ -35,8 +38,8 @@ export class VhostIotlb {
   evictions = 0;
   peak = 0;
   readonly #nodes: Node[] = [];
-  // The same, the oldest first.
-  readonly #byAge = new Set<Node>();
+  #oldest: Node | undefined;
+  #newest: Node | undefined;
   readonly #onEvict: ((map: IotlbMap) => void) | undefined;
 
   constructor(limit: number = VHOST_MAX_IOTLB_ENTRIES, onEvict?: (map: IotlbMap) => void) {
@@ -61,10 +64,13 @@ export class VhostIotlb {
       return this.add(middle + 1n, last, gpa + Number(middle + 1n), perm);
     }
     if (this.limit > 0 && this.size === this.limit) this.#evictOldest();
-    const node: Node = { start, last, gpa, perm, reach: last };
+    const older = this.#newest;
+    const node: Node = { start, last, gpa, perm, reach: last, older, newer: undefined };
+    if (older === undefined) this.#oldest = node;
+    else older.newer = node;
+    this.#newest = node;
     const at = this.#firstAfter(start);
     this.#nodes.splice(at, 0, node);
-    this.#byAge.add(node);
     this.#mend(at);
     if (this.size > this.peak) this.peak = this.size;
     return 0;
@@ -94,7 +100,8 @@ export class VhostIotlb {
 
   clear(): void {
     this.#nodes.length = 0;
-    this.#byAge.clear();
+    this.#oldest = undefined;
+    this.#newest = undefined;
   }
 
   /** In the order of the tree: for tests and people. */
@@ -103,19 +110,22 @@ export class VhostIotlb {
   }
 
   #evictOldest(): void {
-    for (const node of this.#byAge) {
-      let at = this.#firstAfter(node.start) - 1;
-      while (this.#nodes[at] !== node) at -= 1;
-      this.#drop(at);
-      this.evictions += 1;
-      this.#onEvict?.(node);
-      return;
-    }
+    const node = this.#oldest;
+    if (node === undefined) return;
+    let at = this.#firstAfter(node.start) - 1;
+    while (this.#nodes[at] !== node) at -= 1;
+    this.#drop(at);
+    this.evictions += 1;
+    this.#onEvict?.(node);
   }
 
   #drop(at: number): void {
-    const [node] = this.#nodes.splice(at, 1);
-    if (node !== undefined) this.#byAge.delete(node);
+    const { older, newer } = this.#nodes[at] as Node;
+    if (older === undefined) this.#oldest = newer;
+    else older.newer = newer;
+    if (newer === undefined) this.#newest = older;
+    else newer.older = older;
+    this.#nodes.splice(at, 1);
     this.#mend(at);
   }
 
