@@ -122,9 +122,10 @@ function examples(results: readonly CellResult[], width: number, colors: Colors)
     const { symbol, word, tone } = CELL_MARKS[outcome];
     const head = `${symbol} ${word}: ${all.length}`;
     if (outcome === 'works') return [paint(tone, head, colors)];
+    const example = `${first.cell.id}: ${plain(first.findings[0]?.text ?? '')}`;
     return [
-      `${paint(tone, head, colors)}, such as ${first.cell.id}`,
-      ...wrap(clipped(plain(first.findings[0]?.text ?? ''), 3 * width), width, '    ', '    '),
+      paint(tone, head, colors),
+      ...wrap(`such as ${clipped(example, 4 * width)}`, width, '    ', '    '),
     ];
   });
 }

@@ -7,7 +7,7 @@ import {
 } from '@pinhole/machine';
 import { commandLine } from './command-line.js';
 import { wrap } from './compare-text.js';
-import { EXIT, interrupt } from './exit.js';
+import { EXIT, InputError, interrupt } from './exit.js';
 import { cellJson, matrixJson, rerunCommand, traceCommand } from './matrix-json.js';
 import { runCells } from './matrix-pool.js';
 import { renderMatrixTable } from './matrix-table.js';
@@ -37,7 +37,6 @@ export async function matrix(options: MatrixOptions): Promise<void> {
   } else if (options.cell !== undefined) {
     oneCell(options.cell, options);
   } else if (options.trace !== undefined) {
-    const { InputError } = await import('./exit.js');
     throw new InputError('--trace is for one cell: give --cell, too');
   } else {
     await allCells(options);
@@ -46,6 +45,7 @@ export async function matrix(options: MatrixOptions): Promise<void> {
 
 async function allCells(options: MatrixOptions): Promise<void> {
   const cells = matrixCells(filterOf(options));
+  if (cells.length === 0) throw new InputError('no cell is all of what the options ask for');
   const done = new Map<string, CellResult>();
   const progress = new Progress();
   await runCells({

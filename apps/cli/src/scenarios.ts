@@ -1,7 +1,12 @@
 import { closeSync, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseScenario, type Scenario } from '@pinhole/machine';
+import {
+  MATRIX_POLICIES,
+  parseScenario,
+  type Scenario,
+  scenarioTextOfCell,
+} from '@pinhole/machine';
 import { InputError } from './exit.js';
 import { openToRead } from './files.js';
 
@@ -37,12 +42,18 @@ export interface LoadedScenario {
  * @throws InputError, MachineError
  */
 export function loadScenario(nameOrPath: string, set: readonly string[]): LoadedScenario {
-  const builtIn = existsSync(nameOrPath)
+  const isFile = existsSync(nameOrPath);
+  // A cell of the matrix is a scenario, too.
+  if (!isFile && MATRIX_POLICIES.some((policy) => nameOrPath.startsWith(`${policy}/`))) {
+    const text = scenarioTextOfCell(nameOrPath);
+    return { scenario: parseScenario(text, { set }), imagePath: undefined };
+  }
+  const builtIn = isFile
     ? undefined
     : builtInScenarios().find(
         ({ id, number }) => id === nameOrPath || String(number) === nameOrPath,
       );
-  if (builtIn === undefined && !existsSync(nameOrPath)) {
+  if (builtIn === undefined && !isFile) {
     throw new InputError(
       `${nameOrPath}: expected a scenario file, or one of: ${builtInScenarios()
         .map(({ id }) => id)

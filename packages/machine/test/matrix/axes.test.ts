@@ -41,8 +41,9 @@ test('a cell is a machine, a policy, a flag, a guest, a data plane and a ring: a
   expect(cells.length).toBeGreaterThan(1000);
 });
 
-test('the scenario of every cell is one that a file could have, and asks for what the id says', () => {
-  for (const cell of cells) {
+test('the scenario of a cell is one that a file could have, and asks for what the id says', () => {
+  // One in seven: every value of every axis is among them. All are run in the slow suite.
+  for (const cell of cells.filter((_, at) => at % 7 === 0)) {
     const scenario = scenarioOfCell(cell.id);
     const [device] = scenario.devices;
     expect(scenario.title).toBe(cell.id);
