@@ -7,4 +7,5 @@
  * - `wrong-data`: every request "succeeded", and data is wrong.
  */
 export const OUTCOMES = ['works', 'works-slow', 'refused', 'fails', 'wrong-data'] as const;
+/** How a run ended: see {@link OUTCOMES}. */
 export type Outcome = (typeof OUTCOMES)[number];

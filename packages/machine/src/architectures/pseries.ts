@@ -29,6 +29,7 @@ import {
 import type { MachineConfig } from '../scenario-config.js';
 import { createSpaprMachine } from '../spapr-config.js';
 import { phbIommu } from '../vhost-iommu.js';
+import { checkIommu } from './iommu-bus.js';
 
 /** Below this the kernel image and what firmware left; pages come from above. */
 const KERNEL_BASE = 16 * 2 ** 20;
@@ -243,4 +244,6 @@ function checkMachine(machine: MachineConfig): void {
   if (machine.dmaRanges !== undefined) {
     fail('machine.dmaRanges', 'a pseries host bridge has windows, not dma-ranges: leave this out');
   }
+  // Its own cannot be left out, and is not one of these.
+  checkIommu(machine.iommu, 'pseries', ['none']);
 }

@@ -25,6 +25,7 @@ import {
   type PlatformOptions,
 } from '../architecture.js';
 import type { GuestConfig, MachineConfig } from '../scenario-config.js';
+import { spaceIommu } from '../vhost-iommu.js';
 import {
   buildIommuBus,
   checkIommu,
@@ -137,6 +138,7 @@ function buildX8664(options: PlatformOptions): Platform {
     hypervisorMemory,
     ...(ownership === undefined ? {} : { observer: new HypervisorView(guestMemory, ownership) }),
     systemMemory: createSystemMemorySpace(hypervisorMemory),
+    ...(bus?.space === undefined ? {} : { iommu: spaceIommu(bus.space) }),
     busSpace: bus?.busSpace ?? createSystemMemorySpace(hypervisorMemory),
     pages,
     dma,

@@ -1,0 +1,141 @@
+/** arm64: the rows of DOMAIN's platform table for Arm, without an IOMMU, with dma-ranges, and behind one. */
+import { createRng, NO_TRACE } from '@pinhole/base';
+import { findKernelProfile, type KernelProfile } from '@pinhole/guest';
+import { DmaAccess, DmaStatus } from '@pinhole/memory';
+import { describe, expect, test } from 'vitest';
+import type { Platform } from '../../src/architecture.js';
+import { arm64 } from '../../src/architectures/arm64.js';
+import type { RunReport } from '../../src/report.js';
+import { parseScenario } from '../../src/scenario.js';
+import { run } from './runs.js';
+
+const KIB = 1024;
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+
+type Keys = Readonly<Record<string, unknown>>;
+
+function arm(
+  flag: boolean,
+  options: { machine?: Keys; guest?: Keys; workload?: readonly object[] } = {},
+): RunReport {
+  const { machine = {}, guest = {}, workload } = options;
+  return run({
+    machine: { arch: 'arm64', memory: '1GiB', ...machine },
+    guest,
+    device: { iommuPlatform: flag },
+    ...(workload === undefined ? {} : { workload }),
+  });
+}
+
+function build(machine: Keys): Platform {
+  const text = JSON.stringify({
+    machine: { arch: 'arm64', ...machine },
+    devices: [{ type: 'virtio-blk' }],
+    workload: [{ read: { offset: 0, length: 4 * KIB, block: 4 * KIB } }],
+  });
+  const scenario = parseScenario(text);
+  return arm64.build({
+    machine: scenario.machine,
+    guest: scenario.guest,
+    kernel: findKernelProfile('linux-6.12') as KernelProfile,
+    rng: createRng(1),
+    tracer: NO_TRACE,
+  });
+}
+
+const pageReads = [{ read: { offset: 0, length: 64 * KIB, block: 4 * KIB } }];
+
+describe('behind an IOMMU', () => {
+  test.each([
+    // n + 3 maps a request, and a command for each page or aligned run of pages that is unmapped.
+    ['SMMUv3: strict, as Arm kernels are built', 'smmuv3', {}, 64],
+    ['SMMUv3, lazily: one flush for 255 unmaps', 'smmuv3', { cmdline: 'iommu.strict=0' }, 0],
+    ['virtio-iommu: a request a map and one an unmap', 'virtio-iommu', {}, 128],
+  ])('%s', (_what, iommu, guest, commands) => {
+    const report = arm(true, { machine: { iommu }, guest, workload: pageReads });
+    expect(report.verdict.outcome).toBe(commands === 0 ? 'works' : 'works-slow');
+    expect(report.counters.workload.iommu).toEqual({ maps: 64, unmaps: 64, commands });
+    expect(report.decision.dmaOps).toBe('iommu-dma');
+    expect(report.data.bytesReadWrong + report.counters.strayBytesRead).toBe(0);
+  });
+
+  test('without the flag, physical addresses, and nothing goes through it', () => {
+    const report = arm(false, { machine: { iommu: 'smmuv3' } });
+    expect(report.verdict.outcome).toBe('works');
+    expect(report.counters.workload.iommu.maps).toBe(0);
+    expect(report.reach.addressable).toBe(GIB);
+  });
+
+  test('the DMA API always, for a device without the flag: it takes bus addresses for physical', () => {
+    const report = arm(false, { machine: { iommu: 'smmuv3' }, guest: { kernel: 'always-flag' } });
+    expect(report.verdict.outcome).toBe('fails');
+    expect(report.warnings.join()).toContain('takes them for physical ones');
+  });
+
+  test('virtio-iommu has had a driver there since 5.3', () => {
+    const decided = (kernel: string): string =>
+      arm(true, { machine: { iommu: 'virtio-iommu' }, guest: { kernel } }).decision.because;
+    expect(decided('linux-4.18')).toContain('no driver');
+    expect(decided('linux-5.4')).toContain('a bus address of its own');
+  });
+
+  test('memory itself, asked for as a bus address, gives the device nothing', () => {
+    const { busSpace } = build({ iommu: 'smmuv3' });
+    const out = { gpa: 0, length: 0 };
+    for (let gpa = GIB; gpa < 3 * GIB; gpa += 64 * MIB) {
+      expect(busSpace?.translate(0, gpa, 8, DmaAccess.READ, out)).toBe(DmaStatus.NO_PERMISSION);
+    }
+  });
+});
+
+describe('dma-ranges', () => {
+  const split = (firstBus: string): Keys => ({
+    memory: '2GiB',
+    dmaRanges: [
+      { cpu: '0x40000000', bus: firstBus, size: '1GiB' },
+      { cpu: '0x80000000', bus: '0x0', size: '512MiB' },
+      { cpu: '0xa0000000', bus: '0x100000000', size: '512MiB' },
+    ],
+  });
+
+  test('several regions: each page is where its own says', () => {
+    const { dma, busSpace, pages } = build(split('0x40000000'));
+    const out = { hi: 0, lo: 0 };
+    const found = { gpa: 0, length: 0 };
+    for (const [gpa, bus] of [
+      [0x4000_1000, 0x4000_1000],
+      [0x8000_1000, 0x1000],
+      [0xa000_1000, 0x1_0000_1000],
+    ] as const) {
+      expect(dma.ops.map(gpa, 4096, 0, out)).toBe(true);
+      expect(out.hi * 2 ** 32 + out.lo).toBe(bus);
+      expect(busSpace?.translate(out.hi, out.lo, 8, DmaAccess.WRITE, found)).toBe(DmaStatus.OK);
+      expect(found.gpa).toBe(gpa);
+    }
+    // From one region into the next there is no bus address for both.
+    expect(dma.ops.map(0x7fff_f000, 8192, 0, out)).toBe(false);
+    expect(pages.pageSize).toBe(4096);
+  });
+
+  test('with the flag the data is right, without it the device gets at other pages', () => {
+    expect(arm(true, { machine: split('0x40000000') }).verdict.outcome).toBe('works');
+    expect(arm(false, { machine: split('0x40000000') }).verdict.outcome).toBe('works');
+    const hook = arm(false, { machine: split('0x40000000'), guest: { kernel: 'rfc-2018' } });
+    expect(['wrong-data', 'fails']).toContain(hook.verdict.outcome);
+    expect(hook.warnings.join()).toContain('promised physical addresses');
+  });
+});
+
+test.each([
+  [
+    { iommu: 'intel-iommu' },
+    'machine.iommu: expected "none" or "smmuv3" or "virtio-iommu": what a machine of arm64 can have, found "intel-iommu"',
+  ],
+  [
+    { iommu: 'smmuv3', dmaRanges: [{ cpu: '0x40000000', bus: '0x0', size: '1GiB' }] },
+    'machine.dmaRanges: behind an IOMMU the bus has no dma-ranges',
+  ],
+])('%o cannot exist', (machine, message) => {
+  expect(() => arm(true, { machine })).toThrowError(message);
+});
