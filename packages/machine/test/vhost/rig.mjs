@@ -1,0 +1,145 @@
+// A scenario's machine with a disk that vhost serves, for requests whose buffers one chooses.
+import { createRng } from '@pinhole/base';
+import { createPhysicalDmaOps, findKernelProfile, probeVirtioBlk } from '@pinhole/guest';
+import { architectures, createSeededDisk, parseScenario } from '@pinhole/machine';
+import { VirtioBlk } from '@pinhole/qemu';
+import {
+  connectPciInterrupts,
+  createPciTransport,
+  createVirtioPci,
+  hasFeature,
+  VIRTIO_F_ACCESS_PLATFORM,
+} from '@pinhole/virtio';
+
+/** The disk: what is read is checked against it. */
+const DISK_SIZE = 16 * 2 ** 20;
+
+/**
+ * @param machine - the `machine` part of a scenario, as text.
+ * @param options - `kernel`, `flag`, and `maxIotlbEntries` as vhost's module parameter.
+ */
+export function createVhostRig(machine, options = {}) {
+  const { kernel = 'linux-6.1', flag = true, maxIotlbEntries } = options;
+  const scenario = parseScenario(`machine: ${machine}
+guest: { kernel: ${kernel} }
+devices: [{ type: virtio-blk, iommuPlatform: ${flag}, vhost: on }]
+workload: [{ read: { offset: 0, length: 512, block: 512 } }]`);
+  const tracer = { on: false, event() {}, begin() {}, end() {} };
+  const profile = findKernelProfile(kernel);
+  const architecture = architectures.find(({ id }) => id === scenario.machine.arch);
+  const platform = architecture.build({
+    machine: scenario.machine,
+    guest: scenario.guest,
+    kernel: profile,
+    rng: createRng(1),
+    tracer,
+  });
+  const disk = createSeededDisk(1, DISK_SIZE);
+  const blk = new VirtioBlk({
+    backend: { ...disk, write() {}, flush() {} },
+    memory: platform.hypervisorMemory,
+    systemMemory: platform.systemMemory,
+    iommuPlatform: flag,
+    // As vhost-user-blk has it.
+    queueSize: 128,
+    vhost: {
+      ...(platform.iommu === undefined ? {} : { iommu: platform.iommu }),
+      ...(maxIotlbEntries === undefined ? {} : { maxIotlbEntries }),
+    },
+  });
+  const fn = createVirtioPci({ device: blk.core, mode: 'modern', name: '0000:00:01.0' });
+  const { transport } = createPciTransport(fn, { interrupts: connectPciInterrupts(fn) });
+  const memory = platform.guestMemory;
+  const { pages } = platform;
+  const probed = probeVirtioBlk({
+    transport,
+    memory,
+    pages,
+    hasRestrictedMemoryAccess: () => false,
+    mapError: profile.vring.mapError,
+    chooseDma: (features) =>
+      hasFeature(features, VIRTIO_F_ACCESS_PLATFORM)
+        ? platform.dma.ops
+        : createPhysicalDmaOps({ memory, pages }),
+  });
+  if (!probed.ok) throw new Error(probed.message);
+  const { driver } = probed;
+  return {
+    platform,
+    driver,
+    blk,
+    get vhost() {
+      return blk.vhost.counters;
+    },
+    /** Reads into these pieces of memory, as one request; throws if what arrives is not right. */
+    read(offset, runs) {
+      const length = runs.reduce((sum, run) => sum + run.length, 0);
+      const outcomes = driver.read(offset, runs);
+      if (outcomes.length !== 1 || outcomes[0].kind !== 'done' || outcomes[0].status !== 0) {
+        throw new Error(`a read of ${length} bytes: ${JSON.stringify(outcomes)}`);
+      }
+      const [right, found] = [new Uint8Array(length), new Uint8Array(length)];
+      disk.read(offset, right);
+      let at = 0;
+      for (const run of runs) {
+        memory.read(run.gpa, found.subarray(at, at + run.length));
+        at += run.length;
+      }
+      return Buffer.compare(right, found) === 0;
+    },
+  };
+}
+
+const KIB = 1024;
+const MIB = 2 ** 20;
+const PAGE = 64 * KIB;
+
+/**
+ * The requests of LIVE: 64 KiB pages of the guest, in pieces that lie together. 28 requests with 3
+ * small mappings and 101 data segments of 119 pages.
+ */
+export const LIVE_REQUESTS = Object.freeze([
+  ...Array.from({ length: 21 }, () => [1]),
+  [1, 1],
+  // What one buffer of 16 pages was made of.
+  ...Array.from({ length: 6 }, () => [1, 1, 1, 1, 1, 2, 1, 1, 2, 1, 2, 1, 1]),
+]);
+
+/**
+ * Where the pages of those requests could have been: nobody wrote it down, so this is chosen to fit
+ * what was counted behind second windows. As `dd` does it, the sixteen pages of the 1 MiB buffer and
+ * the one of the 64 KiB buffer are used again and again; what the kernel read first (partitions,
+ * read-ahead) has pages of its own. Three areas, 16 MiB apart, and with the kernel's objects 24 pages.
+ */
+export function placeLiveRequests(base) {
+  const first = 3;
+  let next = 0;
+  // A page that is somebody else's between any two.
+  const take = (counts) =>
+    counts.map((count) => {
+      const run = { gpa: base + next * PAGE, length: count * PAGE };
+      next += count + 1;
+      return run;
+    });
+  const area = (16 * MIB) / PAGE;
+  const own = take([...Array.from({ length: first }, () => 1)]);
+  const two = take([1, 1]);
+  next = area;
+  const small = take([1]);
+  next = 2 * area;
+  const large = take(LIVE_REQUESTS.at(-1));
+  return LIVE_REQUESTS.map((counts, i) => {
+    if (counts.length > 2) return large;
+    if (counts.length === 2) return two;
+    return i < first ? [own[i]] : small;
+  });
+}
+
+/** Which pages of `size` bytes the requests' data lies in, and those it lies in more than once. */
+export function pagesOf(requests, size) {
+  const pages = new Set();
+  for (const { gpa, length } of requests.flat()) {
+    for (let at = gpa - (gpa % size); at < gpa + length; at += size) pages.add(at);
+  }
+  return pages;
+}
