@@ -7,6 +7,7 @@ import {
   perRequest,
   shortName,
 } from './compare-path.js';
+import { throughputRange } from './costs.js';
 
 /** A column of the table. */
 export interface Column {
@@ -63,7 +64,15 @@ export function compareColumns(paths: readonly ComparedPath[]): Column[] {
     number('of it\nin clear', 'of it in clear', 6, ({ report }) =>
       formatSize(report.reach.plaintext),
     ),
+    ...(paths.some(({ costs }) => costs !== undefined)
+      ? [number('throughput\nof bypass', 'throughput of the bypass', 4, throughputCell)]
+      : []),
   ];
+}
+
+/** An estimate, as a range. */
+export function throughputCell({ costs }: ComparedPath): string {
+  return costs === undefined || costs === null ? '-' : throughputRange(costs.throughput);
 }
 
 function number(head: string, label: string, rank: number, cell: Column['cell']): Column {

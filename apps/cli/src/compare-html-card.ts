@@ -1,15 +1,23 @@
 import { formatSize } from '@pinhole/base';
 import type { RunReport } from '@pinhole/machine';
-import { type ComparedPath, dataText, negotiatedText, setupText } from './compare-path.js';
+import {
+  type ComparedPath,
+  costText,
+  dataText,
+  negotiatedText,
+  setupText,
+} from './compare-path.js';
 import { type Html, html } from './report/html.js';
 import { OUTCOME_MARKS } from './report/marks.js';
 import { badge, card, counters, facts, fold, note, steps } from './report/parts.js';
 
 /** All about one path: verdict, why, warnings; the steps and every counter folded away. */
-export function pathCard({ number, report }: ComparedPath): Html {
+export function pathCard(path: ComparedPath): Html {
+  const { number, report } = path;
   const { decision, verdict, machine, negotiated } = report;
   const mark = OUTCOME_MARKS[verdict.outcome];
   const setup = setupText(report);
+  const costs = costText(path);
   return card(
     `${number}. ${report.title}`,
     mark.tone,
@@ -22,6 +30,7 @@ export function pathCard({ number, report }: ComparedPath): Html {
       ['Device', decision.device],
       ['Data', dataText(report)],
       ...(setup === '' ? [] : [['Set-up', setup] as const]),
+      ...(costs === '' ? [] : [['Time', costs] as const]),
       [
         'Machine',
         `${machine.arch}, ${formatSize(machine.memory)}${machine.secure ? ', secure guest' : ''}, ` +

@@ -1,4 +1,5 @@
 import { formatSize } from '@pinhole/base';
+import { throughputCell } from './compare-columns.js';
 import { pathCard } from './compare-html-card.js';
 import {
   type ComparedPath,
@@ -116,11 +117,14 @@ function figures(paths: readonly ComparedPath[]): Html {
     number('bounced', ({ report }) => formatSize(report.counters.workload.bytesBounced)),
     number('device reaches', ({ report }) => formatSize(report.reach.addressable)),
     number('of it in clear', ({ report }) => formatSize(report.reach.plaintext)),
+    ...(paths.some(({ costs }) => costs !== undefined)
+      ? [number('throughput of bypass', throughputCell)]
+      : []),
   ];
   return table({
     label: 'Table of figures',
     caption:
-      'Flag: whether ACCESS_PLATFORM was negotiated. Hypercalls and translations are per request; set-up is not in them.',
+      'Flag: whether ACCESS_PLATFORM was negotiated. Hypercalls and translations are per request; set-up is not in them. Throughput is an estimate.',
     columns,
     rows: paths,
   });

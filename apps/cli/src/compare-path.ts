@@ -1,5 +1,6 @@
 import { formatSize } from '@pinhole/base';
-import type { RunReport } from '@pinhole/machine';
+import { COST_ITEMS, type CostEstimate, type RunReport } from '@pinhole/machine';
+import { percent, throughputText, timeRange } from './costs.js';
 
 /** One path of the comparison. */
 export interface ComparedPath {
@@ -7,6 +8,8 @@ export interface ComparedPath {
   /** The scenario's name. */
   readonly id: string;
   readonly report: RunReport;
+  /** Of the time, on the architecture's default machine; `null` where none can be made. */
+  readonly costs?: CostEstimate | null;
 }
 
 /** The TCE hypercalls, in the order in which tables show them. */
@@ -73,6 +76,16 @@ export function setupText({ counters }: RunReport): string {
   return Object.entries(counters.setup.hcalls)
     .map(([name, count]) => `${count} ${name}`)
     .join(', ');
+}
+
+/** The estimate in a line; empty where there is none. */
+export function costText({ costs }: ComparedPath): string {
+  if (costs === undefined || costs === null) return '';
+  const { perRequest, throughput, assumedShare, preset, dominates } = costs;
+  return (
+    `${timeRange(perRequest)} a request, throughput ${throughputText(throughput)} of the bypass: ` +
+    `an estimate on ${preset}, ${percent(assumedShare)} of it assumed, most of it for ${COST_ITEMS[dominates].what}`
+  );
 }
 
 /** What was run over each path. */

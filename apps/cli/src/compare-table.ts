@@ -4,6 +4,7 @@ import pc from 'picocolors';
 import { type Column, compareColumns } from './compare-columns.js';
 import {
   type ComparedPath,
+  costText,
   dataText,
   negotiatedText,
   setupText,
@@ -94,12 +95,14 @@ function story(
     label === undefined ? [] : [[label, cell(path)]],
   );
   const setup = setupText(report);
+  const costs = costText(path);
   const rows: [key: string, text: string][] = [
     ['virtio', negotiatedText(report)],
     ['ops', `${decision.dmaOps}: ${decision.because}`],
     ['device', decision.device],
     ['data', dataText(report)],
     ...(setup === '' ? [] : [['set-up', setup] as [string, string]]),
+    ...(costs === '' ? [] : [['time', costs] as [string, string]]),
     ...(width < NARROW || figures.length === 0
       ? []
       : [['figures', figures.map((figure) => figure.join(' ')).join(', ')] as [string, string]]),

@@ -2,6 +2,8 @@ import { setImmediate } from 'node:timers/promises';
 import {
   createSeededDisk,
   type DiskSource,
+  defaultCostPreset,
+  estimateCosts,
   fitWorkload,
   runScenario,
   type Scenario,
@@ -44,7 +46,9 @@ export async function compare(options: CompareOptions): Promise<void> {
       const disk = image?.disk ?? (made as DiskSource);
       const report = runScenario(fitted(scenario, disk), { disk });
       hasFailed ||= scenario.expect !== undefined && scenario.expect !== report.verdict.outcome;
-      paths.push({ number, id, report });
+      const preset = defaultCostPreset(scenario.machine.arch);
+      const costs = preset === undefined ? undefined : estimateCosts(report, preset);
+      paths.push({ number, id, report, costs: costs ?? null });
     }
     progress.clear();
     const imageName = image?.name ?? 'a made disk (16 MiB, from the seed)';
