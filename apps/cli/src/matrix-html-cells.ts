@@ -18,17 +18,17 @@ export function filterForm(results: readonly CellResult[]): Html {
   const parts = results.map(({ cell }) => cell.id.split('/'));
   const selects = AXES.map(([name, title], at) => {
     const values = [...new Set(parts.map((words) => words[at] ?? ''))];
-    return html`<label>${title} <select name="${name}"><option value="">all</option>${values.map((value) => html`<option>${value}</option>`)}</select></label>`;
+    return html`<label>${title} <select id="${name}"><option value="">all</option>${values.map((value) => html`<option>${value}</option>`)}</select></label>`;
   });
   const buttons = CELL_OUTCOMES.filter((id) => results.some(({ outcome }) => outcome === id)).map(
     (id) =>
       html`<button type="button" data-outcome="${id}" aria-pressed="true">${badge(CELL_MARKS[id])}</button>`,
   );
-  return html`<form id="filters" role="search" aria-label="Filter the cells" hidden="">
-<div class="axes">${selects}<label class="text">Text <input type="search" name="text" autocomplete="off" spellcheck="false"></label></div>
-<div class="axes" role="group" aria-label="Outcomes shown">${buttons}<button type="reset">Reset</button></div>
-<p role="status" id="shown"></p>
-</form>
+  return html`<div id="filters" role="search" aria-label="Filter the cells" hidden="">
+<div class="axes">${selects}<label>Text <input type="search" id="text" autocomplete="off" spellcheck="false"/></label></div>
+<div class="axes" role="group" aria-label="Outcomes shown">${buttons}<button type="button" id="reset">Reset</button></div>
+<p role="status" id="shown" tabindex="-1"></p>
+</div>
 `;
 }
 

@@ -23,7 +23,7 @@ table.grid .more { position: absolute; top: -.1em; right: .35em; font-size: .8em
   border: 1px solid var(--line); border-radius: .4rem; padding: .25rem .4rem; max-width: 14rem; }
 #filters button[aria-pressed=false] { text-decoration: line-through; background: none;
   border-style: dashed; } #filters button[aria-pressed=false] .badge { color: var(--dim); }
-#filters p { margin: 0; }
+#filters p { margin: 0; } .outcomes .n { text-align: right; }
 details.group { border-top: 1px solid var(--line); } details.group > summary { padding: .5rem 0; }
 table.cells { width: 100%; } table.cells th[scope=row] { width: 24%; min-width: 15rem; }
 @media (max-width: 40rem) { .outcomes li { grid-template-columns: 1fr 3rem; }
@@ -38,6 +38,7 @@ const form = document.getElementById('filters');
 const status = document.getElementById('shown');
 const buttons = [...form.querySelectorAll('button[data-outcome]')];
 const axes = [...form.querySelectorAll('select')];
+const text = document.getElementById('text');
 const groups = [...document.querySelectorAll('details.group')].map((fold) => ({
   fold,
   outcome: fold.dataset.outcome,
@@ -52,7 +53,7 @@ const all = groups.reduce((sum, { rows }) => sum + rows.length, 0);
 const FEW = 60;
 const apply = () => {
   const wanted = axes.map(({ value }) => value);
-  const words = form.elements.text.value.toLowerCase().split(/\\s+/).filter((word) => word !== '');
+  const words = text.value.toLowerCase().split(/\\s+/).filter((word) => word !== '');
   const isWhole = wanted.every((value) => value === '') && words.length === 0;
   let shown = 0;
   for (const { fold, outcome, count, rows } of groups) {
@@ -74,12 +75,13 @@ const apply = () => {
 };
 let timer;
 form.addEventListener('input', () => { clearTimeout(timer); timer = setTimeout(apply, 80); });
-form.addEventListener('submit', (event) => event.preventDefault());
-form.addEventListener('reset', () => {
+const reset = () => {
   for (const button of buttons) button.setAttribute('aria-pressed', 'true');
   for (const { fold } of groups) fold.open = false;
-  setTimeout(apply);
-});
+  for (const axis of axes) axis.value = '';
+  text.value = '';
+};
+document.getElementById('reset').addEventListener('click', () => { reset(); apply(); });
 for (const button of buttons) {
   button.addEventListener('click', () => {
     const isPressed = button.getAttribute('aria-pressed') === 'true';
@@ -90,21 +92,20 @@ for (const button of buttons) {
 for (const link of document.querySelectorAll('a[data-place]')) {
   link.addEventListener('click', (event) => {
     event.preventDefault();
-    form.reset();
+    reset();
     link.dataset.place.split('/').forEach((value, at) => { axes[at].value = value; });
-    setTimeout(() => {
-      apply();
-      document.getElementById('cells').scrollIntoView();
-      status.tabIndex = -1;
-      status.focus({ preventScroll: true });
-    });
+    apply();
+    document.getElementById('cells').scrollIntoView();
+    status.focus({ preventScroll: true });
   });
 }
 for (const link of document.querySelectorAll('a[href^="#outcome-"]:not([data-place])')) {
   link.addEventListener('click', () => {
-    form.reset();
+    reset();
+    apply();
     const summary = document.getElementById(link.getAttribute('href').slice(1));
-    setTimeout(() => { summary.parentElement.open = true; summary.focus(); });
+    summary.parentElement.open = true;
+    summary.focus();
   });
 }
 form.hidden = false;
