@@ -18,6 +18,11 @@ export interface DirectDmaOptions {
   readonly ranges: readonly DmaRange[];
   /** All buffers bounce through this pool. */
   readonly forceBounce?: Swiotlb;
+  /**
+   * Coherent memory, too, comes from the pool of `forceBounce`: a restricted-dma-pool.
+   * [linux v6.1 kernel/dma/direct.c __dma_direct_alloc_pages is_swiotlb_for_alloc]
+   */
+  readonly isPoolForAlloc?: boolean;
   /** Buffers that the device cannot reach bounce through this pool. */
   readonly bounce?: Swiotlb;
   /** What the device can reach. Default: everything. */
@@ -102,14 +107,14 @@ class DirectDmaOps implements DmaOps {
   }
 
   allocCoherent(length: number, out: HiLo): Gpa | undefined {
-    const { pages, memory, setShared } = this.#options;
+    const { memory, setShared } = this.#options;
     const bytes = this.#wholePages(length);
-    const gpa = pages.allocPages(bytes);
+    const gpa = this.#takePages(bytes);
     if (gpa === undefined) return undefined;
     const { limits } = this.#options;
     const isOnBus = this.#toBus(gpa, bytes, out);
     if (!isOnBus || limits?.dmaCoherentOk(joinU64(out.hi, out.lo), bytes) === false) {
-      pages.freePages(gpa, bytes);
+      this.#givePages(gpa, bytes);
       return undefined;
     }
     setShared?.(gpa, bytes, true);
@@ -120,7 +125,23 @@ class DirectDmaOps implements DmaOps {
   freeCoherent(gpa: Gpa, _hi: number, _lo: number, length: number): void {
     const bytes = this.#wholePages(length);
     this.#options.setShared?.(gpa, bytes, false);
-    this.#options.pages.freePages(gpa, bytes);
+    this.#givePages(gpa, bytes);
+  }
+
+  #takePages(bytes: number): Gpa | undefined {
+    const { pages, cpu } = this.#options;
+    if (this.#allocPool === undefined) return pages.allocPages(bytes);
+    const gpa = this.#allocPool.alloc(bytes, cpu());
+    return gpa < 0 ? undefined : gpa;
+  }
+
+  #givePages(gpa: Gpa, bytes: number): void {
+    if (this.#allocPool === undefined) this.#options.pages.freePages(gpa, bytes);
+    else this.#allocPool.free(gpa);
+  }
+
+  get #allocPool(): Swiotlb | undefined {
+    return this.#options.isPoolForAlloc === true ? this.#options.forceBounce : undefined;
   }
 
   #wholePages(length: number): number {

@@ -73,6 +73,19 @@ export class Swiotlb {
   }
 
   /**
+   * Room for what guest and device use at once, of a pool that is for such memory: nothing is copied.
+   * -1: there is none. [linux v6.1 kernel/dma/swiotlb.c swiotlb_alloc]
+   */
+  alloc(length: number, cpu: number): Gpa {
+    return this.#slots.alloc(0, length, cpu);
+  }
+
+  /** Gives back what `alloc` gave. [linux v6.1 kernel/dma/swiotlb.c swiotlb_free] */
+  free(gpa: Gpa): void {
+    this.#slots.free(gpa);
+  }
+
+  /**
    * Gives a part of a mapping, or all, back to the device.
    * [linux v6.1 kernel/dma/swiotlb.c swiotlb_sync_single_for_device]
    */
