@@ -1,10 +1,12 @@
 // Every ```js block of every README runs as it stands, and prints the ```text block below it. One
 // that is marked ```js live needs a real QEMU: the live suite runs it (packages/live/test/live).
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
+import { firstPage } from './first-page/first-page.mjs';
+import { PROGRAM } from './pinhole.js';
 
 interface Example {
   line: number;
@@ -67,6 +69,43 @@ describe.each(folders.map((folder) => [relative(root, join(folder, 'README.md'))
 test.each(packages)('the README of %s has an example', (name) => {
   const examples = parseExamples(readFileSync(join(root, 'packages', name, 'README.md'), 'utf8'));
   expect(examples.length).toBeGreaterThan(0);
+});
+
+// The commands of the first page, word for word; what is shown is an excerpt.
+describe('README.md', () => {
+  const markdown = readFileSync(join(root, 'README.md'), 'utf8');
+  const fence = /^```sh\n([^`]*)^```\n\n^```text\n(.*?)^```$/gms;
+  const commands = [...markdown.matchAll(fence)].map(
+    ({ index, 1: code = '', 2: excerpt = '' }) => ({
+      line: markdown.slice(0, index).split('\n').length,
+      code,
+      excerpt,
+    }),
+  );
+
+  test('shows what commands print', () => expect(commands).toHaveLength(3));
+
+  test.each(commands)('the command on line $line', ({ code, excerpt }) => {
+    const shell = `npx() { shift; ${PROGRAM.map((word) => `'${word}'`).join(' ')} "$@"; }\n${code}`;
+    const { stdout } = spawnSync('bash', ['-c', shell], {
+      cwd: root,
+      encoding: 'utf8',
+      env: { ...process.env, COLUMNS: '100' },
+    });
+    const lines = stdout.split('\n');
+    const found = excerpt
+      .trimEnd()
+      .split('\n')
+      .map((line) => lines.indexOf(line));
+    expect(found, stdout).not.toContain(-1);
+    expect(found).toEqual([...found].sort((a, b) => a - b));
+  });
+
+  test('its table and picture are up to date', () => {
+    for (const [path, text] of firstPage()) {
+      expect(readFileSync(path, 'utf8') === text, `${path}: npm run docs:readme`).toBe(true);
+    }
+  });
 });
 
 describe('parsing', () => {
