@@ -29,11 +29,12 @@ const REGIONS = [
   { base: 0x8_0000, size: 0x8000 },
 ];
 
-function setUp(tceHandler: TceHandler) {
+function setUp(tceHandler: TceHandler, kvmTceVfio?: boolean) {
   const logged: TraceEvent[] = [];
   const machine = new SpaprMachine({
     memory: createGuestMemory({ regions: REGIONS }),
     tceHandler,
+    ...(kvmTceVfio === undefined ? {} : { kvmTceVfio }),
     phbs: [{ dmaWindowSize: PAGES * 4096 }],
     tracer: new Tracer({ emit: (event) => logged.push(event) }),
   });
@@ -326,5 +327,33 @@ describe('tables that the kernel does not have', () => {
     expect(machine.hypercalls.call(H_PUT_TCE, [0x2000n, 8n, 3n]).ret).toBe(H_PARAMETER);
     expect(machine.hypercalls.call(H_PUT_TCE, [0x2000n, 0n, 3n]).ret).toBe(H_SUCCESS);
     expect(machine.hypercalls.call(H_GET_TCE, [0x2000n, 0n]).out).toEqual([3n]);
+  });
+});
+
+describe('a table that somebody listens to [qemu v7.2 hw/ppc/spapr_iommu.c spapr_tce_set_need_vfio]', () => {
+  test('stays in the kernel where that has KVM_CAP_SPAPR_TCE_VFIO: nobody hears', () => {
+    const { call, heard, entries } = setUp('kvm', true);
+    expect(call(H_PUT_TCE, LIOBN, 0x1000n, 0x2003n)).toBe(H_SUCCESS);
+    expect(entries()[1]).toBe(0x2003n);
+    expect(heard).toEqual([]);
+  });
+
+  test('is QEMU’s where it does not: its handlers answer, and the listener hears', () => {
+    const { call, heard } = setUp('kvm', false);
+    expect(call(H_PUT_TCE, LIOBN, 0x1000n, 0x2003n)).toBe(H_SUCCESS);
+    expect(call(H_STUFF_TCE, LIOBN, 0x1000n, 0n, 2n)).toBe(H_SUCCESS);
+    expect(heard.map(({ type, iova }) => [type, iova])).toEqual([
+      ['MAP', 0x1000n],
+      ['UNMAP', 0x1000n],
+      ['UNMAP', 0x2000n],
+    ]);
+    // QEMU's answer to what the kernel would have refused.
+    expect(call(H_PUT_TCE, LIOBN, 0x1008n, 0x2003n)).toBe(H_SUCCESS);
+  });
+
+  test('a table that nobody listens to is the kernel’s either way', () => {
+    const { machine, call } = setUp('kvm', false);
+    machine.reset();
+    expect(call(H_PUT_TCE, LIOBN, 0x1008n, 0x2003n)).toBe(H_PARAMETER);
   });
 });

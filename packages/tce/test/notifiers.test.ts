@@ -276,3 +276,36 @@ describe('replay [qemu v7.2 hw/ppc/spapr_iommu.c spapr_tce_replay]', () => {
     expect(heard).toEqual([]);
   });
 });
+
+describe('windows that open [qemu v7.2 include/exec/memory.h MemoryListener region_add]', () => {
+  test('an open one is told at once, and each opening from then on, until it is enough', () => {
+    const table = open();
+    let opened = 0;
+    const stop = table.onOpen(() => {
+      opened += 1;
+    });
+    expect(opened).toBe(1);
+    table.disable();
+    table.enable({ pageShift: 16, busOffset: 0n, nbTable: 4 });
+    expect(opened).toBe(2);
+    stop();
+    table.disable();
+    table.enable({ pageShift: 16, busOffset: 0n, nbTable: 4 });
+    expect(opened).toBe(2);
+  });
+
+  test('a closed one is told when it opens; notifiers can be added then', () => {
+    const table = new TceTable(0x8000_0000);
+    const heard: bigint[] = [];
+    table.onOpen(() => table.addNotifier({ notify: ({ iova }) => heard.push(iova) }));
+    expect(table.hasNotifiers).toBe(false);
+    table.enable({ pageShift: 12, busOffset: 0n, nbTable: 4 });
+    table.put(1, 0x5003n);
+    expect(table.hasNotifiers).toBe(true);
+    table.disable();
+    expect(table.hasNotifiers).toBe(false);
+    table.enable({ pageShift: 12, busOffset: 0n, nbTable: 4 });
+    table.put(2, 0x5003n);
+    expect(heard).toEqual([0x1000n, 0x2000n]);
+  });
+});

@@ -1,5 +1,5 @@
 /** Scenarios with vhost: what a run says, and what goes wrong. */
-import type { TraceEvent } from '@pinhole/base';
+import { type TraceEvent, Tracer } from '@pinhole/base';
 import { createPhysicalDmaOps } from '@pinhole/guest';
 import { describe, expect, test } from 'vitest';
 import {
@@ -164,10 +164,8 @@ describe('a guest whose addresses nobody maps', () => {
 
 test('a trace shows misses, updates, invalidations and stalls', () => {
   const events: TraceEvent[] = [];
-  const note = (actor: string, name: string, args: TraceEvent['args'] = {}) =>
-    events.push({ actor, name, args } as TraceEvent);
-  const tracer = { on: true, event: note, begin: note, end: () => {} };
-  const { counters } = run([], { tracer: tracer as never });
+  const tracer = new Tracer({ emit: (event) => events.push(event) });
+  const { counters } = run([], { tracer });
   const count = (name: string) => events.filter((event) => event.name === name).length;
   const { misses = 0, updates = 0, invalidates = 0 } = counters.vhost ?? {};
   // Two steps each, the used ring's push as well.
