@@ -6,9 +6,9 @@ import { Worker } from 'node:worker_threads';
 import { gunzipSync } from 'node:zlib';
 import {
   ConsoleDigest,
+  createRunReplay,
   inferRun,
   mismatchesOf,
-  RunReplay,
   RunScout,
   reportRun,
   runScenario,
@@ -201,7 +201,7 @@ function recordedRun(): string {
   const facts = scout.facts();
   const console = new ConsoleDigest();
   const inference = inferRun(facts, console, kernel);
-  const replay = new RunReplay({ facts, inference });
+  const replay = createRunReplay({ facts, inference });
   feed(createFtraceReader, guest, (event, line) => replay.guestEvent(event, line));
   replay.endGuest();
   feed(createQemuLogReader, qemu, (event, line) => replay.qemuEvent(event, line));

@@ -83,6 +83,18 @@ function fileLine({ path, summary }: FileReport): string {
 
 function inferredLines({ inferred, guest }: ReplayReport): string[] {
   const { kernel, kernelFrom, guestPageSize, ddw, boots, windows, liobns } = inferred;
+  const kernelLine = `  kernel   ${kernel} (${kernelFrom}), pages of ${guestPageSize} bytes`;
+  if (inferred.iommu !== 'spapr-tce') {
+    const { platform, iommu, swiotlb, joined, devices } = inferred;
+    const names = Object.entries(devices).map(([device, route]) => `${device}: ${route}`);
+    return [
+      `  machine  ${platform}; IOMMU: ${iommu}; boots: ${boots}`,
+      ...(names.length === 0 ? [] : [`  devices  ${names.join('; ')}`]),
+      ...(swiotlb === null ? [] : [swiotlbLine(swiotlb)]),
+      `  joined   ${joined}`,
+      ...(guest === null ? [] : [kernelLine]),
+    ];
+  }
   const used = windows.map(
     ({ liobn, tces, live, peak }) =>
       `${liobn}: ${tces} TCEs, ${peak} in use at most, ${live} at the end`,
@@ -91,26 +103,50 @@ function inferredLines({ inferred, guest }: ReplayReport): string[] {
   return [
     `  windows  ${guest === null ? named : used.join('; ') || named}`,
     `  boots    ${boots}; second window: ${ddw}`,
-    ...(guest === null
-      ? []
-      : [`  kernel   ${kernel} (${kernelFrom}), pages of ${guestPageSize} bytes`]),
+    ...(guest === null ? [] : [kernelLine]),
   ];
+}
+
+function swiotlbLine({
+  base,
+  bytes,
+  areas,
+  from,
+  slots,
+  peak,
+}: NonNullable<ReplayReport['inferred']['swiotlb']>): string {
+  const size = `${bytes / 2 ** 20} MiB at ${base} (${from}), ${areas} area${areas === 1 ? '' : 's'}`;
+  return `  bounce   ${size}; ${peak} of ${slots} slots in use at most`;
 }
 
 function row(what: string, count: number, wrong: number): string {
   return `  ${what.padEnd(19)} ${String(count).padStart(9)} ${String(wrong).padStart(9)} wrong`;
 }
 
-function hypervisorLines({ hypervisor }: ReplayReport): string[] {
+function hypervisorLines({ hypervisor, inferred }: ReplayReport): string[] {
   const { hcalls, hcallMismatches, translations, translationMismatches } = hypervisor;
+  const requests = row('device requests', hypervisor.requests, hypervisor.requestMismatches);
+  if (inferred.iommu === 'spapr-tce') {
+    return [
+      row('TCE hypercalls', hcalls, hcallMismatches),
+      row('translations', translations, translationMismatches),
+      row('RTAS window calls', hypervisor.rtasCalls, hypervisor.rtasMismatches),
+      requests,
+    ];
+  }
+  const { invalidations, invalidationMismatches } = hypervisor;
   return [
-    row('TCE hypercalls', hcalls, hcallMismatches),
-    row('translations', translations, translationMismatches),
-    row('RTAS window calls', hypervisor.rtasCalls, hypervisor.rtasMismatches),
+    requests,
+    ...(translations + invalidations === 0
+      ? []
+      : [
+          row('translations', translations, translationMismatches),
+          row('invalidations', invalidations, invalidationMismatches),
+        ]),
   ];
 }
 
-function guestLines({ guest }: ReplayReport): string[] {
+function guestLines({ guest, inferred }: ReplayReport): string[] {
   if (guest === null) return [];
   const { maps, unmaps, allocs, frees, dmaAddressMismatches, ordersFound } = guest;
   const checked = maps + unmaps + allocs + frees;
@@ -119,8 +155,13 @@ function guestLines({ guest }: ReplayReport): string[] {
     ...(checked > 0 || hcallsByKind === 0
       ? [
           row('DMA addresses', checked, dmaAddressMismatches),
-          row('guest hypercalls', guest.hcallsPredicted, guest.hcallMismatches),
+          ...(guest.hcallsPredicted + guest.hcallMismatches > 0 || inferred.iommu === 'spapr-tce'
+            ? [row('guest hypercalls', guest.hcallsPredicted, guest.hcallMismatches)]
+            : []),
         ]
+      : []),
+    ...(guest.requestsJoined + guest.requestMismatches > 0
+      ? [row('requests, joined', guest.requestsJoined, guest.requestMismatches)]
       : []),
     ...(guest.hcallsUntraced > 0
       ? [`  ${guest.hcallsUntraced} of them were made inside another one, where Linux traces none`]

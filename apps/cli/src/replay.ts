@@ -2,12 +2,13 @@ import { parseSize } from '@pinhole/base';
 import { KERNEL_PROFILES } from '@pinhole/guest';
 import {
   ConsoleDigest,
+  createRunReplay,
   type Inference,
   inferRun,
   problemOfRun,
   type RunFacts,
   type RunProblem,
-  RunReplay,
+  type RunReplay,
   RunScout,
   reportRun,
   windowWithPools,
@@ -59,7 +60,7 @@ export async function replay(options: ReplayOptions): Promise<void> {
   const inference = inferRun(facts, digest, options.kernel);
   if (guest !== undefined) checkSameRun(facts, inference, digest, qemu, guest);
   const { observer, profile, close } = openObservers(options, facts);
-  const run = new RunReplay({
+  const run = createRunReplay({
     facts,
     inference,
     ...machine,
@@ -140,7 +141,7 @@ function checkHasEvents({ path, summary, cutShort }: FileReport): void {
   if (summary.events > 0 || interrupt.isRequested) return;
   const cut = cutShort === undefined ? '' : ` (${cutShort})`;
   throw new InputError(
-    `${path}: expected a QEMU log with trace events (qemu-system-ppc64 -trace 'spapr_iommu_*' ...), found none in ${summary.lines} lines${cut}`,
+    `${path}: expected a QEMU log with trace events (-trace 'spapr_iommu_*', -trace 'vtd_*', -trace 'virtqueue_*' ...), found none in ${summary.lines} lines${cut}`,
   );
 }
 
@@ -154,21 +155,22 @@ function checkSameRun(
 ): void {
   if (interrupt.isRequested) return;
   const { path } = input.file;
-  const { guest, alignment, accesses } = facts;
+  const { guest, alignment, accesses, requests } = facts;
   const marked = guest?.release;
   if (digest.release !== undefined && marked !== undefined && marked !== release) {
     throw new InputError(
       `--console is of Linux ${digest.release}, ${path} of Linux ${marked}: they are not of one run`,
     );
   }
-  const problem = problemOfRun(facts);
+  const problem = problemOfRun(facts, digest);
   if (problem === undefined) return;
   const together = `${qemu.path} and ${path} are not of one run`;
   const texts: Record<RunProblem, string> = {
-    'no-guest-events': `${path}: expected events of the guest's kernel (dma:*, powerpc:hcall_*), found none that are known`,
-    'no-tce-calls': `${qemu.path}: expected TCE hypercalls (a pseries machine, with -trace 'spapr_iommu_*'), found none, though the guest maps through an IOMMU; other machines' IOMMUs are not predicted`,
+    'no-guest-events': `${path}: expected events of the guest's kernel (dma:*, powerpc:hcall_*, swiotlb:*, iommu:*), found none that are known`,
+    'no-tce-calls': `${path}: the guest's addresses are neither physical ones, nor those of a machine that is predicted: expected TCE hypercalls in ${qemu.path} (pseries, with -trace 'spapr_iommu_*'), or in the guest's trace swiotlb:swiotlb_bounced (bounce buffers), or iommu:map and iommu:unmap (Linux's generic IOMMU code, as for Intel VT-d)`,
     'other-hypercalls': `${together}: of the first ${alignment?.of} hypercalls in the guest's trace, at most ${alignment?.score} are in QEMU's log in this order`,
     'other-accesses': `${together}: of the first ${accesses.lookedFor} buffers in the guest's trace, devices accessed ${accesses.found}`,
+    'other-requests': `${together}: the requests that the guest's trace begins with are nowhere in QEMU's log (of ${requests.of}, at most ${requests.found} have such buffers)`,
   };
   throw new InputError(texts[problem]);
 }

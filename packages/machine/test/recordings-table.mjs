@@ -5,9 +5,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import {
   ConsoleDigest,
+  createRunReplay,
   inferRun,
   mismatchesOf,
-  RunReplay,
   RunScout,
   reportRun,
 } from '@pinhole/machine';
@@ -29,7 +29,7 @@ function replay({ files }) {
   reader.end();
   const facts = scout.facts();
   const inference = inferRun(facts, console, undefined);
-  const run = new RunReplay({ facts, inference });
+  const run = createRunReplay({ facts, inference });
   const sides = {
     qemu: side(createQemuLogReader, qemu, (event, line) => run.qemuEvent(event, line)),
     guest: side(createFtraceReader, guest, (event, line) => run.guestEvent(event, line)),
@@ -70,14 +70,9 @@ function side(create, bytes, onEvent) {
 const number = (count) => count.toLocaleString('en');
 
 function row(recording) {
-  const { name, meta } = recording;
-  const total = (counts) => Object.values(counts).reduce((sum, count) => sum + count, 0);
-  if (meta.machine !== 'pseries') {
-    const [qemu, guest] = [total(meta.qemuEvents), total(meta.guestEvents)].map(number);
-    return [`\`${name}\``, qemu, guest, 'not pseries', '', '', '', ''];
-  }
+  const { name } = recording;
   const { report, events } = replay(recording);
-  const { guest, findings } = report;
+  const { guest, hypervisor, findings } = report;
   const operations = guest.maps + guest.unmaps + guest.allocs + guest.frees;
   const addresses = operations + guest.consistentAddresses + guest.inconsistentAddresses;
   const wrong = mismatchesOf(report);
@@ -87,6 +82,8 @@ function row(recording) {
     number(events.guest),
     number(addresses),
     number(guest.hcallsPredicted + guest.hcallsByKind),
+    number(hypervisor.translations),
+    number(hypervisor.requests),
     number(wrong),
     number(guest.ordersFound),
     findings.map(({ code }) => `\`${code}\``).join(', ') || 'none',
@@ -101,6 +98,8 @@ export function recordingsPage() {
     'guest events',
     'DMA addresses predicted',
     'hypercalls predicted',
+    'translations predicted',
+    'requests checked',
     'mismatches',
     'orders searched',
     'findings',
@@ -118,9 +117,15 @@ ${[line(head), line(rule), ...recordings.map((recording) => line(row(recording))
 - **DMA addresses predicted**: every \`dma_map_*\`, \`dma_unmap_*\`, \`dma_alloc\` and \`dma_free\` of the
   guest's trace: the address that the model's kernel gives, against the recorded one. Linux 6.1 has
   no such events: there it is the addresses of its mapping hypercalls, against the allocator's.
+  Without an IOMMU they are physical ones, bounced ones the slots of the kernel's pool, behind VT-d the
+  ranges of Linux's IOVA allocator.
 - **Hypercalls predicted**: each with all its arguments, for each of these events; for Linux 6.1 the
   kinds.
-- **Mismatches** count those, and every return code, translation and window of QEMU's log.
+- **Translations predicted**: device accesses of QEMU's log: through TCEs, where to and with which
+  permission; through the emulated VT-d also whether its IOTLB has them.
+- **Requests checked**: what devices took off virtqueues and gave back; on x86 also the mappings of the
+  guest's trace that each is made of. A log of two boots has those of both, and the firmware's.
+- **Mismatches** count those, and every return code, invalidation and window of QEMU's log.
 - **Orders searched**: how often the files left open which of several CPUs came first, and an order
   was found that explains the recorded addresses.
 - **Findings**: [JSON.md](JSON.md#findings) has all codes. The same for a run of your own:

@@ -3,9 +3,9 @@ import { readFtrace, readQemuLog } from '@pinhole/trace';
 import { describe, expect, test } from 'vitest';
 import {
   ConsoleDigest,
+  createRunReplay,
   inferRun,
   type ReplayReport,
-  RunReplay,
   RunScout,
   reportRun,
 } from '../src/index.js';
@@ -52,7 +52,7 @@ function replay(log: readonly string[], guest: string, kernel = 'linux-6.12'): R
   const facts = scout.facts();
   const console = new ConsoleDigest();
   const inference = inferRun(facts, console, kernel);
-  const run = new RunReplay({ facts, inference, dmaWindowSize: 2 ** 20 });
+  const run = createRunReplay({ facts, inference, dmaWindowSize: 2 ** 20 });
   qemu.forEach((event, i) => {
     run.qemuEvent(event, i + 1);
   });

@@ -11,11 +11,11 @@ import {
 } from '@pinhole/trace';
 import {
   ConsoleDigest,
+  createRunReplay,
   inferRun,
   problemOfRun,
   type ReplayReport,
   type RunObserver,
-  RunReplay,
   RunScout,
   reportRun,
 } from '../src/index.js';
@@ -88,7 +88,7 @@ export function replayRun(files: RunFiles, observer?: RunObserver): ReplayedRun 
   drain(qemuFeed({ onEvent: (event, line) => scout.qemuEvent(event, line) }));
   const facts = scout.facts();
   const inference = inferRun(facts, digest, undefined);
-  const replay = new RunReplay({
+  const replay = createRunReplay({
     facts,
     inference,
     ...(observer === undefined ? {} : { observer }),
@@ -115,7 +115,7 @@ export function replayRun(files: RunFiles, observer?: RunObserver): ReplayedRun 
     report,
     qemu: qemuSummary as ReadSummary,
     guest: guestSummary,
-    isRefused: files.guest !== undefined && problemOfRun(facts) !== undefined,
+    isRefused: files.guest !== undefined && problemOfRun(facts, digest) !== undefined,
   };
 }
 

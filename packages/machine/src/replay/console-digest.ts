@@ -10,6 +10,9 @@ export class ConsoleDigest {
   pageSize: number | undefined;
   cpus: number | undefined;
   memory: number | undefined;
+  /** Of bounce buffers. */
+  pool: Fact<'swiotlb'> | undefined;
+  poolAreas: number | undefined;
   /** Creations of a second window that failed, and those that worked. */
   readonly failedCreates: Fact<'ddw-create'>[] = [];
   readonly creates: Fact<'ddw-create'>[] = [];
@@ -31,6 +34,12 @@ export class ConsoleDigest {
         break;
       case 'cpus':
         this.cpus = fact.cpus;
+        break;
+      case 'swiotlb':
+        this.pool = fact;
+        break;
+      case 'swiotlb-areas':
+        this.poolAreas = fact.areas;
         break;
       case 'memory':
         this.memory = fact.totalBytes;
@@ -58,5 +67,7 @@ export class ConsoleDigest {
     this.failedCreates.length = 0;
     this.creates.length = 0;
     this.dmaLimit = undefined;
+    this.pool = undefined;
+    this.poolAreas = undefined;
   }
 }

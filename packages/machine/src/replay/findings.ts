@@ -2,6 +2,7 @@
 import type { ExhaustionForecast } from './forecast.js';
 import type { Evidence } from './tce-ledger.js';
 
+/** How bad a finding is: with an error the command exits with 1. */
 export type Severity = 'error' | 'warning' | 'info';
 
 /** What a code stands for. */
@@ -15,6 +16,7 @@ interface FindingKind {
 /** The codes are part of the contract. */
 export type FindingCode =
   | 'E_TCE_LEAK'
+  | 'E_IOMMU_LEAK'
   | 'E_STALE_ACCESS'
   | 'E_ACCESS_OUTSIDE'
   | 'E_DMA_FAULT'
@@ -23,11 +25,16 @@ export type FindingCode =
   | 'E_HCALL_FAILED'
   | 'E_WINDOW_EXHAUSTED'
   | 'E_WINDOW_FRAGMENTED'
+  | 'E_SWIOTLB_FULL'
   | 'W_WINDOW_NEARLY_FULL'
+  | 'W_SWIOTLB_NEARLY_FULL'
   | 'W_DDW_LOST'
   | 'W_GUEST_FAILED_MAPS'
   | 'I_FIRMWARE_MAPPINGS'
-  | 'I_ALL_MEMORY_MAPPED';
+  | 'I_ALL_MEMORY_MAPPED'
+  | 'I_NO_IOMMU'
+  | 'I_BOUNCED'
+  | 'I_DEFERRED_INVALIDATION';
 
 /** Every finding there is. */
 export const FINDINGS: Readonly<Record<FindingCode, FindingKind>> = {
@@ -36,6 +43,12 @@ export const FINDINGS: Readonly<Record<FindingCode, FindingKind>> = {
     title: 'mappings that the driver gave up stay in the window',
     remedy:
       'Give the guest a second window (QEMU before 10: -m SIZE,maxmem=LARGER), or use a kernel that unmaps; until then the window fills up and I/O ends.',
+  },
+  E_IOMMU_LEAK: {
+    severity: 'error',
+    title: 'mappings that the driver gave up are still mapped by the IOMMU',
+    remedy:
+      'The device can reach memory that belongs to somebody else by now: look at the IOMMU driver, or for an unmap of another size than the map.',
   },
   E_STALE_ACCESS: {
     severity: 'error',
@@ -85,11 +98,22 @@ export const FINDINGS: Readonly<Record<FindingCode, FindingKind>> = {
     remedy:
       'The request is repeated for ever (livelock): a larger default window (-global spapr-pci-host-bridge.dma_win_size=...), a second window, or smaller requests (max_sectors_kb).',
   },
+  E_SWIOTLB_FULL: {
+    severity: 'error',
+    title: 'the pool of bounce buffers has no room: mappings fail',
+    remedy:
+      "A larger pool (swiotlb=SLOTS on the guest kernel's command line), or fewer requests in flight.",
+  },
   W_WINDOW_NEARLY_FULL: {
     severity: 'warning',
     title: 'the window is nearly full',
     remedy:
       'A larger default window (-global spapr-pci-host-bridge.dma_win_size=...), or a second window.',
+  },
+  W_SWIOTLB_NEARLY_FULL: {
+    severity: 'warning',
+    title: 'the pool of bounce buffers is nearly full',
+    remedy: "A larger pool (swiotlb=SLOTS on the guest kernel's command line).",
   },
   W_DDW_LOST: {
     severity: 'warning',
@@ -112,6 +136,22 @@ export const FINDINGS: Readonly<Record<FindingCode, FindingKind>> = {
     title: 'the second window maps all memory, for reading and writing',
     remedy:
       'Nothing to do: the price of no hypercall per I/O is that devices can reach everything.',
+  },
+  I_NO_IOMMU: {
+    severity: 'info',
+    title: 'no IOMMU stands between the device and memory',
+    remedy: 'Nothing to do: the device can reach everything that the hypervisor can.',
+  },
+  I_BOUNCED: {
+    severity: 'info',
+    title: 'buffers were copied to bounce buffers, and back',
+    remedy: 'Nothing to do: the price of memory that the device cannot reach, or must not.',
+  },
+  I_DEFERRED_INVALIDATION: {
+    severity: 'info',
+    title: 'what is unmapped stays within reach of the device until the next invalidation',
+    remedy:
+      "iommu.strict=1 on the guest kernel's command line invalidates at each unmapping, which costs an exit each time.",
   },
 };
 

@@ -28,6 +28,14 @@ export interface ExhaustionForecast {
   readonly tcesWhenFull: number;
 }
 
+/** A mapping that found no room. */
+export interface FirstFailure {
+  readonly window: GuestWindow;
+  readonly request: MappingRequest;
+  /** Entries. */
+  readonly free: number;
+}
+
 /** Mappings kept: what the guest will go on with. */
 export const FORECAST_SAMPLE = 4096;
 

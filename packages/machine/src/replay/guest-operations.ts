@@ -19,6 +19,32 @@ export interface TracedCall {
   exit: number | 'missing' | undefined;
 }
 
+/** A buffer for which the kernel looked for a bounce buffer: `swiotlb_bounced`. */
+export interface BouncedBuffer {
+  readonly line: number;
+  readonly device: string;
+  readonly mask: bigint;
+  /** Where it would be on the bus without one. */
+  readonly address: bigint;
+  readonly size: number;
+  /** Because the guest bounces everything, not because the device cannot reach it. */
+  readonly isForced: boolean;
+}
+
+/** What an IOMMU's domain mapped or unmapped: `map` and `unmap` of the guest's trace. */
+export interface IommuRange {
+  readonly kind: 'map' | 'unmap';
+  readonly line: number;
+  readonly iova: bigint;
+  /** The address after it. */
+  readonly end: bigint;
+  readonly size: number;
+  /** Of a map: physical address. */
+  readonly gpa: bigint;
+  /** Of an unmap: bytes that were mapped. */
+  readonly unmapped: number;
+}
+
 /**
  * What the guest did: mapped or unmapped a buffer, allocated or freed coherent memory, or made
  * hypercalls (`calls`) for a reason that its trace does not give.
@@ -50,6 +76,10 @@ export interface GuestOperation {
   readonly isLoose?: boolean;
   /** Of an interrupt in the middle of a hypercall: Linux does not trace one inside another. */
   readonly isUntraced?: boolean;
+  /** What its thread looked for a bounce buffer for, just before. */
+  readonly bounced?: readonly BouncedBuffer[];
+  /** Of coherent memory: the kernel's address. */
+  readonly virtAddr?: bigint;
 }
 
 /** One range of a scatter list on the bus. */
@@ -83,6 +113,7 @@ export interface GuestOperationReaderOptions {
   /** How many hypercalls the kernel makes to map or unmap as many TCEs. */
   callsFor(kind: 'map' | 'unmap', npages: number): number;
   onOperation(operation: GuestOperation): void;
+  onIommuRange?(range: IommuRange): void;
 }
 
 /**
@@ -103,6 +134,8 @@ export class GuestOperationReader {
   readonly #stray = new Set<string>();
   /** Threads with hypercalls of a list that is not known. */
   readonly #loose = new Set<string>();
+  /** By thread, until the mapping that they are for. */
+  readonly #bounced = new Map<string, BouncedBuffer[]>();
 
   constructor(options: GuestOperationReaderOptions) {
     this.#options = options;
@@ -118,6 +151,8 @@ export class GuestOperationReader {
       if (kind !== undefined) this.#dma(kind, args, line);
       else if (name === 'dma_map_sg') this.#mapSg(args, line);
       else if (name === 'dma_unmap_sg') this.#unmapSg(args, line);
+      else if (name === 'swiotlb_bounced') this.#bounce(args, line);
+      else if (name === 'map' || name === 'unmap') this.#range(name, args, line);
     }
   }
 
@@ -182,9 +217,47 @@ export class GuestOperationReader {
       gpa: physicalOf(args),
       dmaAddr: args.dma_addr as bigint,
       traced,
+      ...this.#takeBounced(thread),
+      ...virtualOf(args),
       isLoose: this.#loose.delete(thread),
       // [linux v6.1 arch/powerpc/platforms/pseries/lpar.c hcall_trace_depth]
       isUntraced: !this.#stray.delete(thread) && traced.length === 0 && level > 0,
+    });
+  }
+
+  #bounce(args: TraceEvent['args'], line: number): void {
+    const { thread } = this.#whoOf(args);
+    const buffers = this.#bounced.get(thread) ?? [];
+    if (buffers.length >= MAX_PENDING) return;
+    buffers.push({
+      line,
+      device: String(args.dev_name),
+      mask: args.dma_mask as bigint,
+      address: args.dev_addr as bigint,
+      size: Number(args.size),
+      isForced: args.force === 'FORCE',
+    });
+    this.#bounced.set(thread, buffers);
+  }
+
+  #takeBounced(thread: string): Pick<GuestOperation, 'bounced'> {
+    const bounced = this.#bounced.get(thread);
+    if (bounced === undefined) return {};
+    this.#bounced.delete(thread);
+    return { bounced };
+  }
+
+  // Older kernels do not print where a range ends.
+  #range(kind: 'map' | 'unmap', args: TraceEvent['args'], line: number): void {
+    const [iova, size] = [args.iova as bigint, Number(args.size)];
+    this.#options.onIommuRange?.({
+      kind,
+      line,
+      iova,
+      end: typeof args.end === 'bigint' ? args.end : iova + BigInt(size),
+      size,
+      gpa: typeof args.paddr === 'bigint' ? args.paddr : 0n,
+      unmapped: Number(args.unmapped_size ?? size),
     });
   }
 
@@ -246,6 +319,8 @@ export class GuestOperationReader {
     const startLine = traced[0]?.line ?? line;
     const own = calls.reduce((sum, count) => sum + count, 0);
     let at = Math.max(0, traced.length - own);
+    const { bounced } = this.#takeBounced(thread);
+    const isEach = bounced?.length === segments.length;
     segments.forEach(({ dmaAddr, size, gpa, isMerged }, i) => {
       const first = i === 0 ? 0 : at;
       // Of a merged one, nobody knows how many there were.
@@ -265,6 +340,7 @@ export class GuestOperationReader {
         traced: traced.slice(first, i === segments.length - 1 ? traced.length : at),
         isContinued: i > 0,
         isMerged,
+        ...(bounced === undefined ? {} : { bounced: isEach ? bounced.slice(i, i + 1) : bounced }),
       });
     });
   }
@@ -370,11 +446,18 @@ function segmentsOf(args: TraceEvent['args']): Segment[] | undefined {
   }));
 }
 
-function physicalOf({ phys_addr, virt_addr }: TraceEvent['args']): number | undefined {
+function virtualOf({ virt_addr }: TraceEvent['args']): Pick<GuestOperation, 'virtAddr'> {
+  if (typeof virt_addr !== 'string' || !/^[0-9a-f]{1,16}$/.test(virt_addr)) return {};
+  return { virtAddr: BigInt(`0x${virt_addr}`) };
+}
+
+function physicalOf(args: TraceEvent['args']): number | undefined {
+  const { phys_addr } = args;
   if (typeof phys_addr === 'bigint') return safe(phys_addr);
-  if (typeof virt_addr !== 'string' || !/^[0-9a-f]{1,16}$/.test(virt_addr)) return undefined;
-  const address = BigInt(`0x${virt_addr}`);
-  return address < PAGE_OFFSET ? undefined : safe(address - PAGE_OFFSET);
+  const { virtAddr } = virtualOf(args);
+  return virtAddr === undefined || virtAddr < PAGE_OFFSET
+    ? undefined
+    : safe(virtAddr - PAGE_OFFSET);
 }
 
 function safe(address: bigint): number | undefined {

@@ -16,7 +16,7 @@ import { describeCall, isMapping, isSameCall, type LoggedCall, type TceCall } fr
 
 /** Where the guest's trace, QEMU's log and the model disagree. */
 export interface GuestMismatch {
-  readonly kind: 'dma-address' | 'hcall';
+  readonly kind: 'dma-address' | 'hcall' | 'request';
   /** Of the guest's trace. */
   readonly guestLine: number | undefined;
   /** Of QEMU's log. */
@@ -73,6 +73,9 @@ export interface GuestReplayResult {
   readonly inconsistentAddresses: number;
   /** Orders of several CPUs that were searched for and found. */
   readonly ordersFound: number;
+  /** Requests of a device whose buffers are the mappings of the guest's trace. */
+  readonly requestsJoined: number;
+  readonly requestMismatches: number;
   readonly mismatches: readonly GuestMismatch[];
 }
 
@@ -176,6 +179,8 @@ export class GuestReplay {
     return {
       ...this.#counts,
       ordersFound: this.#order.searches.found,
+      requestsJoined: 0,
+      requestMismatches: 0,
       mismatches: this.#mismatches,
     };
   }

@@ -25,6 +25,24 @@ export interface GuestFacts {
   readonly release: string | undefined;
   /** Maps at physical address + offset, by device; and those at other addresses. */
   readonly devices: ReadonlyMap<string, DeviceMaps>;
+  /** Devices whose first event is an allocation: all of their mappings are in the trace. */
+  readonly whole: ReadonlySet<string>;
+  /** The trace has an IOMMU domain's `map` and `unmap`. */
+  readonly hasIommuRanges: boolean;
+  /** `swiotlb_bounced` of a guest that bounces everything. */
+  readonly isBounceForced: boolean;
+  /** Undefined: nothing is bounced. */
+  readonly bounce: BounceFacts | undefined;
+}
+
+/** What the first bounced buffers tell. */
+export interface BounceFacts {
+  /** Of the first mapping, and which CPU made it. */
+  readonly first: bigint;
+  readonly cpu: number;
+  readonly lowest: bigint;
+  /** It is the first that there was. */
+  readonly isWhole: boolean;
 }
 
 /** A way in which the kernel may make its hypercalls, and where in the log they are found. */
@@ -45,10 +63,21 @@ export class GuestScout {
   #hasDma = false;
   #hasCalls = false;
   #hasMapPhys = false;
+  #hasIommuRanges = false;
+  #isBounceForced = false;
+  #bounce: BounceFacts | undefined;
+  /** The thread that the last `swiotlb_bounced` was of. */
+  #bouncing: unknown;
+  readonly #whole = new Map<string, boolean>();
   #release: string | undefined;
 
   get hasSeenEnough(): boolean {
     return this.#seen >= MAX_EVENTS;
+  }
+
+  /** The trace has hypercalls. */
+  get hasCalls(): boolean {
+    return this.#hasCalls;
   }
 
   event(event: TraceEvent, line: number): void {
@@ -59,6 +88,12 @@ export class GuestScout {
     else if (name.startsWith('dma_')) this.#hasDma = true;
     if (name === 'dma_map_phys') this.#hasMapPhys = true;
     if (name.startsWith('dma_map_')) this.#map(args);
+    if (name.startsWith('dma_')) this.#see(name, String(args.device));
+    else if (name === 'map' || name === 'unmap') this.#hasIommuRanges = true;
+    else if (name === 'swiotlb_bounced') {
+      this.#bouncing = args.pid;
+      if (args.force === 'FORCE') this.#isBounceForced = true;
+    }
     if (name === 'tracing_mark_write') this.#release ??= releaseIn(String(args.message));
     if (this.#cpus.size < 4096) this.#cpus.add(Number(args.cpu ?? 0));
     if (this.#events.length < 16 * KEYS) this.#events.push({ event, line });
@@ -78,6 +113,10 @@ export class GuestScout {
       cpus: this.#cpus.size,
       release: this.#release,
       devices: this.#devices,
+      whole: new Set([...this.#whole].flatMap(([device, isWhole]) => (isWhole ? [device] : []))),
+      hasIommuRanges: this.#hasIommuRanges,
+      isBounceForced: this.#isBounceForced,
+      bounce: this.#bounce,
     };
   }
 
@@ -94,9 +133,40 @@ export class GuestScout {
     }));
   }
 
-  #map({ device, dma_addr, phys_addr }: TraceEvent['args']): void {
+  /** What the trace begins with. */
+  get beginning(): readonly GuestOperation[] {
+    const operations: GuestOperation[] = [];
+    const reader = new GuestOperationReader({
+      hasDmaEvents: true,
+      callsFor: () => 0,
+      onOperation: (operation) => operations.push(operation),
+    });
+    for (const { event, line } of this.#events) reader.event(event, line);
+    return operations;
+  }
+
+  #see(name: string, device: string): void {
+    if (this.#whole.has(device) || this.#whole.size >= 4096) return;
+    this.#whole.set(device, name === 'dma_alloc');
+  }
+
+  #bounced(address: bigint, { cpu, device }: TraceEvent['args']): void {
+    const { first, lowest } = this.#bounce ?? { first: address, lowest: address };
+    this.#bounce = {
+      first,
+      cpu: this.#bounce?.cpu ?? Number(cpu ?? 0),
+      lowest: address < lowest ? address : lowest,
+      isWhole: this.#bounce?.isWhole ?? this.#whole.get(String(device)) === true,
+    };
+  }
+
+  #map(args: TraceEvent['args']): void {
+    const { device, dma_addr, phys_addr, pid } = args;
     if (typeof dma_addr !== 'bigint' || typeof phys_addr !== 'bigint') return;
     if (dma_addr === DMA_MAPPING_ERROR) return;
+    const isBounced = this.#bouncing !== undefined && this.#bouncing === pid;
+    this.#bouncing = undefined;
+    if (isBounced) this.#bounced(dma_addr, args);
     const name = String(device);
     let known = this.#devices.get(name);
     if (known === undefined) {

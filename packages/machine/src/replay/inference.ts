@@ -5,12 +5,14 @@ import {
   type KernelProfile,
   kernelProfileForRelease,
 } from '@pinhole/guest';
+import type { BouncePool } from './bounce-addresses.js';
 import type { ConsoleDigest } from './console-digest.js';
 import type { GuestFacts } from './guest-scout.js';
+import { type Platform, platformOf, poolOf } from './platform.js';
 import type { Boot, RunFacts } from './run-scout.js';
 
-/** The second window of the boot that the guest's trace is of. */
-type DdwState = 'created' | 'lost' | 'not asked for' | 'unknown';
+/** The second window of the boot that the guest's trace is of; `none`: the machine has no windows. */
+type DdwState = 'created' | 'lost' | 'not asked for' | 'unknown' | 'none';
 
 /** What is known of a run. */
 export interface Inference {
@@ -28,11 +30,20 @@ export interface Inference {
   readonly leaksAfterLoss: boolean;
   readonly cpus: number | undefined;
   readonly boot: Boot | undefined;
+  readonly platform: Platform;
+  /** The guest's bounce buffers; undefined: it uses none. */
+  readonly pool: BouncePool | undefined;
 }
 
 /** Why two files are not of one run, or not of a machine that is modelled. */
-export type RunProblem = 'no-guest-events' | 'no-tce-calls' | 'other-hypercalls' | 'other-accesses';
+export type RunProblem =
+  | 'no-guest-events'
+  | 'no-tce-calls'
+  | 'other-hypercalls'
+  | 'other-accesses'
+  | 'other-requests';
 
+const UNKNOWN: Platform = { machine: 'unknown', iommu: 'spapr-tce', isBounceForced: false };
 /** Less of the buffers that the guest's trace begins with: devices accessed others. */
 const MIN_ACCESSED = 0.5;
 
@@ -40,13 +51,12 @@ const MIN_ACCESSED = 0.5;
  * Whether the guest's trace and QEMU's log belong together: the hypercalls that the trace begins
  * with are in the log, or where there are none, devices accessed the buffers that it begins with.
  */
-export function problemOfRun({
-  guest,
-  alignment,
-  calls,
-  accesses,
-}: RunFacts): RunProblem | undefined {
+export function problemOfRun(facts: RunFacts, console: ConsoleDigest): RunProblem | undefined {
+  const { guest, alignment, calls, accesses, requests } = facts;
   if (guest === undefined) return 'no-guest-events';
+  const platform = platformOf(facts, console);
+  if (platform === undefined) return 'no-tce-calls';
+  if (platform.iommu !== 'spapr-tce') return requests.isOther ? 'other-requests' : undefined;
   if (alignment !== undefined && calls === 0) return 'no-tce-calls';
   if (alignment !== undefined && alignment.score < alignment.needed) return 'other-hypercalls';
   return accesses.found < MIN_ACCESSED * accesses.lookedFor ? 'other-accesses' : undefined;
@@ -61,7 +71,9 @@ export function inferRun(
   const { guest, alignment } = facts;
   const boot = facts.boots[alignment?.boot ?? facts.boots.length - 1];
   const { kernel, kernelFrom, release } = inferKernel(guest, console, kernelId);
-  const ddw = inferDdw(boot, kernel);
+  const platform = platformOf(facts, console) ?? UNKNOWN;
+  const ddw = platform.iommu === 'spapr-tce' ? inferDdw(boot, kernel) : 'none';
+  const cpus = console.cpus ?? guest?.cpus;
   return {
     kernel,
     kernelFrom,
@@ -69,8 +81,10 @@ export function inferRun(
     guestPageSize: console.pageSize ?? alignment?.pageSize ?? kernel.pageSize,
     ddw,
     leaksAfterLoss: ddw === 'lost' && leaksAfterLoss(kernel),
-    cpus: console.cpus ?? guest?.cpus,
+    cpus,
     boot,
+    platform,
+    pool: poolOf(facts, console, kernel, cpus ?? 1),
   };
 }
 

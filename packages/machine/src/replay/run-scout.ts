@@ -5,6 +5,7 @@
 import type { TraceEvent } from '@pinhole/base';
 import { H_PUT_TCE_INDIRECT, H_STUFF_TCE } from '@pinhole/hcall';
 import { type Candidate, type GuestFacts, GuestScout } from './guest-scout.js';
+import { type RequestFacts, RequestScout } from './request-scout.js';
 import {
   callKey,
   type LoggedCall,
@@ -91,6 +92,8 @@ export interface RunFacts {
    * device accessed. They tell whether the files belong together where no hypercalls do.
    */
   readonly accesses: { readonly lookedFor: number; readonly found: number };
+  /** Of machines without TCE windows: which requests of the log the guest's trace begins with. */
+  readonly requests: RequestFacts;
 }
 
 /**
@@ -105,6 +108,7 @@ export class RunScout {
   readonly #mapped = new Set<string>();
   #candidates: Candidate[] | undefined;
   readonly #recent: string[] = [];
+  readonly #requests = new RequestScout();
   #alignedBoot: number | undefined;
   #hasPowerOn = false;
   #calls = 0;
@@ -122,7 +126,9 @@ export class RunScout {
    */
   get qemuEvents(): readonly string[] {
     const others = this.#guest.directAddresses.size > 0 ? ['spapr_iommu_xlate'] : [];
-    return [...HYPERVISOR_EVENTS, ...others];
+    // Where hypercalls tell, nothing else is needed.
+    const requests = this.#guest.hasCalls ? [] : RequestScout.events;
+    return [...HYPERVISOR_EVENTS, ...others, ...requests];
   }
 
   guestEvent(event: TraceEvent, line: number): void {
@@ -132,6 +138,10 @@ export class RunScout {
   /** After the guest's events. */
   qemuEvent(event: TraceEvent, line: number): void {
     const { name, args } = event;
+    if (!name.startsWith('spapr_')) {
+      this.#requests.event(event);
+      return;
+    }
     if (name === 'spapr_iommu_new_table' && this.#calls === 0) this.#hasPowerOn = true;
     if (name.startsWith('spapr_iommu_ddw_')) this.#endClears();
     if (name === 'spapr_iommu_ddw_query') this.#boot.queries.push(line);
@@ -146,8 +156,10 @@ export class RunScout {
 
   facts(): RunFacts {
     this.#endClears();
+    const guest = this.#guest.facts();
     return {
-      guest: this.#guest.facts(),
+      guest,
+      requests: this.#requests.facts(guest, () => this.#guest.beginning),
       boots: this.#boots,
       calls: this.#calls,
       hasPowerOn: this.#hasPowerOn,

@@ -3,7 +3,7 @@
 // first. Run: node test/bench/replay.mjs
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
-import { ConsoleDigest, inferRun, RunReplay, RunScout } from '@pinhole/machine';
+import { ConsoleDigest, createRunReplay, inferRun, RunScout } from '@pinhole/machine';
 import { findRecording } from '@pinhole/recordings';
 import { createFtraceReader, createQemuLogReader } from '@pinhole/trace';
 
@@ -46,7 +46,7 @@ function replay(qemu, guest) {
   log.end();
   const facts = scout.facts();
   const inference = inferRun(facts, new ConsoleDigest(), undefined);
-  const run = new RunReplay({ facts, inference });
+  const run = createRunReplay({ facts, inference });
   const sides = {
     qemu: side(qemu, createQemuLogReader, (event, line) => run.qemuEvent(event, line)),
     guest: side(guest, createFtraceReader, (event, line) => run.guestEvent(event, line)),

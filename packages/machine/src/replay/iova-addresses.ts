@@ -1,0 +1,121 @@
+/** Buffers behind an IOMMU that the kernel's generic code drives: each has an IOVA. */
+import { hex } from '@pinhole/base';
+import { type AddressModel, type Disagreement, differs } from './address-model.js';
+import { DMA_MAPPING_ERROR, type GuestOperation } from './guest-operations.js';
+import type { IommuRanges, MappedRange } from './iommu-ranges.js';
+import type { IovaForecast } from './iova-forecast.js';
+
+const PAGE = 4096n;
+
+/** Options of {@link IovaAddresses}. */
+export interface IovaAddressesOptions {
+  /** What the guest's trace says of its IOMMU; undefined: it has no `map` and `unmap`. */
+  readonly ranges: IommuRanges | undefined;
+  /** Predicts IOVAs; undefined: they are only checked against each other. */
+  readonly forecast: IovaForecast | undefined;
+}
+
+/**
+ * dma-iommu: an IOVA keeps the offset in the page, and the pages behind it are mapped as long as the
+ * buffer is. [linux v6.12 drivers/iommu/dma-iommu.c __iommu_dma_map, __iommu_dma_unmap]
+ */
+export class IovaAddresses implements AddressModel {
+  readonly #options: IovaAddressesOptions;
+  /** Unmappings after which the IOMMU still mapped the pages. */
+  readonly leaks: { count: number; pages: number; first: GuestOperation | undefined } = {
+    count: 0,
+    pages: 0,
+    first: undefined,
+  };
+
+  /** Of coherent memory: physical addresses of its pages. */
+  readonly #pages = new WeakMap<GuestOperation, readonly bigint[]>();
+
+  constructor(options: IovaAddressesOptions) {
+    this.#options = options;
+  }
+
+  begin(operation: GuestOperation): Disagreement | undefined {
+    const { kind, gpa, dmaAddr } = operation;
+    if (dmaAddr === DMA_MAPPING_ERROR) return undefined;
+    const offset = kind === 'alloc' ? 0n : BigInt(gpa ?? 0) % PAGE;
+    const wrong =
+      (kind === 'map' && gpa === undefined
+        ? undefined
+        : differs('offset in the page', hex(dmaAddr % PAGE), hex(offset))) ??
+      this.#covered(operation);
+    return wrong ?? this.#options.forecast?.begin(operation);
+  }
+
+  end(operation: GuestOperation): Disagreement | undefined {
+    const { ranges, forecast } = this.#options;
+    const { dmaAddr, size, isContinued } = operation;
+    // The event of a list's unmapping comes before the IOMMU's.
+    const end = isContinued === undefined ? dmaAddr + BigInt(size) : dmaAddr;
+    let pages = 0;
+    for (let at = dmaAddr - (dmaAddr % PAGE); ranges !== undefined && at < end; at += PAGE) {
+      const range = ranges.at(at);
+      if (range === undefined) continue;
+      range.isOwned = false;
+      pages += 1;
+    }
+    if (pages > 0) {
+      this.leaks.count += 1;
+      this.leaks.pages += pages;
+      this.leaks.first ??= operation;
+    }
+    return forecast?.end(operation);
+  }
+
+  /** Physical addresses of the pages of coherent memory, if the trace has them. */
+  pagesOf(operation: GuestOperation): readonly bigint[] | undefined {
+    return this.#pages.get(operation);
+  }
+
+  // The IOMMU's ranges lie one behind the other under a buffer, and have its pages.
+  #covered(operation: GuestOperation): Disagreement | undefined {
+    const { ranges } = this.#options;
+    if (ranges === undefined) return undefined;
+    const { kind, dmaAddr, size, gpa, isMerged, isContinued } = operation;
+    const start = dmaAddr - (dmaAddr % PAGE);
+    const end = dmaAddr + BigInt(size);
+    let at = start;
+    while (at < end) {
+      const range = ranges.at(at);
+      if (range === undefined) {
+        return { what: 'mapped pages', recorded: 'none', model: `a map of ${hex(at)}` };
+      }
+      if (range.isOwned && isContinued !== true) {
+        return { what: 'address', recorded: hex(at), model: 'one that no other mapping has' };
+      }
+      if (gpa !== undefined && kind === 'map' && isMerged !== true) {
+        const page = BigInt(gpa) - BigInt(gpa % Number(PAGE)) + (at - start);
+        const behind = range.gpa + (at - range.iova);
+        if (behind !== page) {
+          return { what: 'map: paddr', recorded: hex(behind), model: hex(page) };
+        }
+      }
+      at = endOf(range);
+    }
+    // Elements of a list may share a range.
+    if (at - end >= PAGE && isContinued === undefined) {
+      return {
+        what: 'map: end',
+        recorded: hex(at),
+        model: hex(end + ((PAGE - (end % PAGE)) % PAGE)),
+      };
+    }
+    const pages: bigint[] = [];
+    for (let page = start; page < end; page += PAGE) {
+      const range = ranges.at(page) as MappedRange;
+      range.isOwned = true;
+      if (kind === 'alloc') pages.push(range.gpa + (page - range.iova));
+    }
+    if (kind === 'alloc') this.#pages.set(operation, pages);
+    return undefined;
+  }
+}
+
+function endOf({ iova, pages }: MappedRange): bigint {
+  return iova + BigInt(pages) * PAGE;
+}
