@@ -7,13 +7,15 @@ import { ModelError } from '@pinhole/base';
  * - `E_DEVICE_TREE`: a device tree that is none.
  * - `E_KERNEL`: a kernel that there is no profile of.
  * - `E_CONSOLE`: a console log without a line of a kernel.
+ * - `E_PLATFORM`: a scenario of an architecture that there are no rules for.
  */
 export type ExplainErrorCode =
   | 'E_COMMAND_LINE'
   | 'E_NOTHING_GIVEN'
   | 'E_DEVICE_TREE'
   | 'E_KERNEL'
-  | 'E_CONSOLE';
+  | 'E_CONSOLE'
+  | 'E_PLATFORM';
 
 /** An input that nothing can be explained from. */
 export class ExplainError extends ModelError<ExplainErrorCode> {

@@ -1,9 +1,39 @@
 /** What a scenario says, in the terms of the other inputs. */
 import { formatSize } from '@pinhole/base';
 import type { Scenario } from '../scenario-config.js';
-import type { DeviceFacts, MachineFacts } from './facts.js';
+import { ExplainError } from './errors.js';
+import type { ConfidentialKind, DeviceFacts, MachineFacts, PlatformId } from './facts.js';
+import type { VirtioTransport } from './virtio-models.js';
 
-/** The machine of a scenario, and its devices. */
+/** What of an architecture's name follows, where there are rules for its platform. */
+interface KnownArchitecture {
+  readonly platform: PlatformId;
+  readonly machineType: string;
+  readonly confidential: ConfidentialKind;
+  readonly transport: VirtioTransport;
+}
+
+const ARCHITECTURES: Readonly<Record<string, KnownArchitecture>> = {
+  pseries: {
+    platform: 'pseries',
+    machineType: 'pseries',
+    confidential: 'pef',
+    transport: 'pci',
+  },
+  'x86-64': { platform: 'x86', machineType: 'q35', confidential: 'sev', transport: 'pci' },
+  arm64: { platform: 'arm64', machineType: 'virt', confidential: 'cca', transport: 'pci' },
+  s390x: {
+    platform: 's390x',
+    machineType: 's390-ccw-virtio',
+    confidential: 's390-pv',
+    transport: 'ccw',
+  },
+};
+
+/**
+ * The machine of a scenario, and its devices.
+ * @throws ExplainError `E_PLATFORM` for an architecture that there are no rules for.
+ */
 export function describeScenario(scenario: Scenario): {
   machine: MachineFacts;
   devices: DeviceFacts[];
@@ -13,11 +43,20 @@ export function describeScenario(scenario: Scenario): {
 } {
   const { machine, guest, devices } = scenario;
   const from = 'scenario';
+  const arch = ARCHITECTURES[machine.arch];
+  if (arch === undefined) {
+    const known = Object.keys(ARCHITECTURES).join(', ');
+    throw new ExplainError(
+      'E_PLATFORM',
+      `machine.arch: expected an architecture that there are rules for (${known}), found "${machine.arch}": pinhole run shows what it does`,
+    );
+  }
+  const { iommu } = machine;
   const { ddw, dmaWindowSize, dmaWindowAddress, dma64WindowAddress, pageSizes } = machine;
   return {
     machine: {
-      platform: machine.arch === 'pseries' ? 'pseries' : 'arm64',
-      machineType: machine.arch === 'pseries' ? machine.type : 'virt',
+      platform: arch.platform,
+      machineType: arch.platform === 'pseries' ? machine.type : arch.machineType,
       memory: machine.memory,
       maxMemory: machine.maxMemory,
       cpus: machine.cpus,
@@ -34,7 +73,8 @@ export function describeScenario(scenario: Scenario): {
           limitedAddressMode: machine.limitedAddressMode,
         },
       ],
-      confidential: guest.secure ? { kind: 'pef', from: 'guest.secure' } : undefined,
+      viommu: iommu === 'none' ? undefined : iommu,
+      confidential: guest.secure ? { kind: arch.confidential, from: 'guest.secure' } : undefined,
       kernelParameters: guest.cmdline,
       dmaRanges: machine.dmaRanges?.map(({ cpu, bus, size }) => ({
         cpu: BigInt(cpu),
@@ -46,14 +86,15 @@ export function describeScenario(scenario: Scenario): {
         { what: 'machine', value: machine.arch, from },
         { what: 'memory', value: formatSize(machine.memory), from },
         { what: 'kernel', value: guest.kernel, from },
+        ...(iommu === 'none' ? [] : [{ what: 'IOMMU', value: iommu, from: 'machine.iommu' }]),
       ],
     },
     devices: devices.map((device, index) => ({
       name: `devices[${index}]`,
-      driver: `${device.type}-pci`,
+      driver: `${device.type}-${arch.transport}`,
       kind: 'disk',
-      transport: 'pci',
-      place: 'host bridge 0',
+      transport: arch.transport,
+      place: arch.transport === 'pci' ? 'host bridge 0' : 'channel subsystem',
       bridge: 0,
       isPastViommu: false,
       mode: 'modern',
@@ -64,7 +105,7 @@ export function describeScenario(scenario: Scenario): {
       indirect: device.indirect,
       eventIdx: device.eventIdx,
       queues: device.queues,
-      worker: 'qemu',
+      worker: device.vhost === 'on' ? 'vhost' : 'qemu',
       ats: false,
     })),
     notUnderstood: [],
