@@ -154,7 +154,7 @@ const machine = z.strictObject({
   settings: z
     .record(z.string().max(64), z.union([z.string().max(256), z.number(), z.boolean()]))
     .default({})
-    .describe("What an architecture of one's own asks for; those of Pinhole ask for nothing."),
+    .describe("What an architecture of one's own asks for. xen: grants, backendHolds."),
 });
 
 const guest = z
@@ -164,13 +164,13 @@ const guest = z
       .enum(names(VIRTIO_DMA_POLICIES))
       .optional()
       .describe("Who decides whether virtio uses the DMA API; default: the kernel's own rule."),
-    secure: z.boolean().default(false).describe('Memory is private unless shared. pseries only.'),
+    secure: z.boolean().default(false).describe('Memory is private unless shared. Not on xen.'),
     cmdline: z
       .string()
       .max(4096, 'expected at most 4096 characters')
       .default('')
       .describe(
-        'Kernel parameters: disable_ddw, multitce=off, swiotlb=, iommu=novmerge and iommu=off act; others do nothing here.',
+        'Kernel parameters: disable_ddw, multitce=off, swiotlb=, iommu=, iommu.strict=, iommu.passthrough= and intel_iommu= act; others do nothing here.',
       ),
   })
   .transform(({ policy, ...rest }) => ({
