@@ -21,6 +21,7 @@ export {
   U_P2,
   U_PARAMETER,
   U_SUCCESS,
+  ULTRACALL_NAMES,
   UV_SHARE_PAGE,
   UV_UNSHARE_ALL_PAGES,
   UV_UNSHARE_PAGE,
@@ -37,5 +38,5 @@ export type {
 } from './spapr-machine.js';
 export { SpaprMachine } from './spapr-machine.js';
 export type { HcallResult, Hypercalls, Rtas, RtasReturns, Ultracalls } from './types.js';
-export type { UltravisorOptions } from './ultracalls.js';
+export type { Ultravisor, UltravisorOptions } from './ultracalls.js';
 export { createUltravisor } from './ultracalls.js';

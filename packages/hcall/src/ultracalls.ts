@@ -5,6 +5,7 @@ import {
   U_P2,
   U_PARAMETER,
   U_SUCCESS,
+  ULTRACALL_NAMES,
   UV_SHARE_PAGE,
   UV_UNSHARE_ALL_PAGES,
   UV_UNSHARE_PAGE,
@@ -18,11 +19,18 @@ export interface UltravisorOptions {
   readonly tracer?: Tracer;
 }
 
+/** The ultravisor's side of `sc 2`, and how often it was called. */
+export interface Ultravisor extends Ultracalls {
+  /** Calls by opcode, whatever came of them; -1: those that it does not know. */
+  readonly counts: ReadonlyMap<number, number>;
+}
+
 /**
  * The ultravisor, for the calls with which a secure guest shares pages. Sharing and unsharing zero
  * the pages. [linux v6.1 Documentation/powerpc/ultravisor.rst UV_SHARE_PAGE, UV_UNSHARE_PAGE]
  */
-export function createUltravisor(options: UltravisorOptions): Ultracalls {
+export function createUltravisor(options: UltravisorOptions): Ultravisor {
+  const counts = new Map<number, number>();
   const { memory, ownership } = options;
   const tracer = options.tracer ?? NO_TRACE;
   const { pageSize } = ownership;
@@ -48,6 +56,8 @@ export function createUltravisor(options: UltravisorOptions): Ultracalls {
 
   function call(opcode: number, args: readonly bigint[]): HcallResult {
     let ret: number = U_FUNCTION;
+    const counted = ULTRACALL_NAMES.has(opcode) ? opcode : -1;
+    counts.set(counted, (counts.get(counted) ?? 0) + 1);
     if (opcode === UV_SHARE_PAGE) ret = change(args, true);
     else if (opcode === UV_UNSHARE_PAGE) ret = change(args, false);
     else if (opcode === UV_UNSHARE_ALL_PAGES) {
@@ -59,5 +69,5 @@ export function createUltravisor(options: UltravisorOptions): Ultracalls {
     }
     return { ret, out: [] };
   }
-  return { call };
+  return { call, counts };
 }

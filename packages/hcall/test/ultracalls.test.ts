@@ -8,6 +8,7 @@ import {
   U_P2,
   U_PARAMETER,
   U_SUCCESS,
+  ULTRACALL_NAMES,
   UV_SHARE_PAGE,
   UV_UNSHARE_ALL_PAGES,
   UV_UNSHARE_PAGE,
@@ -31,7 +32,7 @@ describe('ultracalls', () => {
         memory.read(page * PAGE, bytes);
         return bytes.every((byte) => byte === 0);
       });
-    return { memory, ownership, call, zeroed };
+    return { memory, ownership, call, zeroed, counts: uv.counts };
   };
 
   test('sharing zeroes exactly the pages named, and so does unsharing', () => {
@@ -67,6 +68,25 @@ describe('ultracalls', () => {
       expect(call(opcode, gfn, count)).toBe(code);
       expect([ownership.sharedBytes, zeroed()]).toEqual([PAGE, []]);
     }
+  });
+
+  test('each call is counted, by opcode, whatever came of it', () => {
+    const { call, counts } = secure();
+    call(UV_SHARE_PAGE, 0n, 1n);
+    call(UV_SHARE_PAGE, 4n, 1n);
+    call(UV_UNSHARE_PAGE, 0n, 1n);
+    call(0xf104);
+    call(-7);
+    expect([...counts]).toEqual([
+      [UV_SHARE_PAGE, 2],
+      [UV_UNSHARE_PAGE, 1],
+      [-1, 2],
+    ]);
+    expect([...counts.keys()].map((opcode) => ULTRACALL_NAMES.get(opcode))).toEqual([
+      'UV_SHARE_PAGE',
+      'UV_UNSHARE_PAGE',
+      undefined,
+    ]);
   });
 
   test('any 64-bit arguments give a known code, missing ones read as zero', () => {

@@ -8,7 +8,7 @@ import {
   parseKernelCommandLine,
   readPhbDescription,
 } from '@pinhole/guest';
-import { createUltravisor, HCALL_NAMES, type SpaprHypercalls } from '@pinhole/hcall';
+import { createUltravisor, HCALL_NAMES, ULTRACALL_NAMES } from '@pinhole/hcall';
 import {
   createGuestMemory,
   createSystemMemorySpace,
@@ -86,6 +86,9 @@ function buildPseries(options: PlatformOptions): Platform {
     user: { base: half, size: machine.memory - half },
     rng,
   });
+  const ultravisor = guest.secure
+    ? createUltravisor({ memory: guestMemory, ownership, tracer })
+    : undefined;
   const pseriesDma = new PseriesDma({
     kernel,
     memory: guestMemory,
@@ -96,9 +99,7 @@ function buildPseries(options: PlatformOptions): Platform {
     cpus: machine.cpus,
     commandLine: parseKernelCommandLine(guest.cmdline),
     tracer,
-    ...(guest.secure
-      ? { ultracalls: createUltravisor({ memory: guestMemory, ownership, tracer }) }
-      : {}),
+    ...(ultravisor === undefined ? {} : { ultracalls: ultravisor }),
   });
   // Any PCI device that asks for 64-bit DMA sets the windows up, whatever virtio does later.
   const dma = pseriesDma.probe();
@@ -124,7 +125,10 @@ function buildPseries(options: PlatformOptions): Platform {
     hasRestrictedMemoryAccess: hasRestrictedVirtioAccess(kernel, 'pseries', guest.secure),
     ...(swiotlb === undefined ? {} : { bouncePool: { base: swiotlb.base, size: swiotlb.size } }),
     counters: () => ({
-      hcalls: countHypercalls(hypercalls),
+      hcalls: {
+        ...byName(hypercalls.counts, HCALL_NAMES),
+        ...(ultravisor === undefined ? {} : byName(ultravisor.counts, ULTRACALL_NAMES)),
+      },
       tcesWritten: sum(phb, (table) => table.entriesWritten),
       tcesLive: sum(phb, (table) => table.live),
       tcesPeak: sum(phb, (table) => table.peakLive),
@@ -149,12 +153,13 @@ function physicalDma(memory: GuestMemory, pages: GuestPages): Platform['dma'] {
   };
 }
 
-function countHypercalls(hypercalls: SpaprHypercalls): Record<string, number> {
-  const counts: Record<string, number> = {};
-  for (const [opcode, count] of hypercalls.counts) {
-    counts[HCALL_NAMES.get(opcode) ?? 'unknown'] = count;
-  }
-  return counts;
+function byName(
+  counts: ReadonlyMap<number, number>,
+  names: ReadonlyMap<number, string>,
+): Record<string, number> {
+  return Object.fromEntries(
+    [...counts].map(([opcode, count]) => [names.get(opcode) ?? 'unknown', count]),
+  );
 }
 
 function sum(phb: SpaprPhb, of: (table: SpaprPhb['tables'][number]) => number): number {
