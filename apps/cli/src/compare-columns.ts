@@ -8,6 +8,8 @@ import {
   shortName,
 } from './compare-path.js';
 import { throughputRange } from './costs.js';
+import { OUTCOME_MARKS } from './report/marks.js';
+import { markText } from './terminal-style.js';
 
 /** A column of the table. */
 export interface Column {
@@ -37,7 +39,7 @@ export function compareColumns(paths: readonly ComparedPath[]): Column[] {
       rank: 9,
       isNumber: false,
       isVerdict: true,
-      cell: ({ report }) => report.verdict.outcome,
+      cell: ({ report }) => markText(OUTCOME_MARKS[report.verdict.outcome]),
     },
     ...hcallKinds(paths).map((kind) => ({
       head: kind.replace('_INDIRECT', '\n_INDIRECT'),

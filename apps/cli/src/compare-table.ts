@@ -1,6 +1,3 @@
-import type { RunReport } from '@pinhole/machine';
-import Table from 'cli-table3';
-import pc from 'picocolors';
 import { type Column, compareColumns } from './compare-columns.js';
 import {
   type ComparedPath,
@@ -11,7 +8,10 @@ import {
   summarize,
   workloadText,
 } from './compare-path.js';
-import { plain, wrap } from './compare-text.js';
+import { type Mark, OUTCOME_MARKS } from './report/marks.js';
+import { type Colors, colorsIf, markText, paint } from './terminal-style.js';
+import { drawTable } from './terminal-table.js';
+import { plain, wrap } from './terminal-text.js';
 
 /** How the table is printed. */
 export interface CompareTableOptions {
@@ -24,14 +24,12 @@ export interface CompareTableOptions {
 /** Below this there is no table; each path has its figures in lines. */
 const NARROW = 72;
 
-type Colors = ReturnType<typeof pc.createColors>;
-
 /** The comparison for a terminal: figures, then a few lines about each path. */
 export function renderCompareTable(
   paths: readonly ComparedPath[],
   options: CompareTableOptions,
 ): string {
-  const colors = pc.createColors(options.color);
+  const colors = colorsIf(options.color);
   const width = Math.max(options.width, 40);
   const intro =
     `${workloadText(paths, plain(options.imageName))} ` +
@@ -42,7 +40,7 @@ export function renderCompareTable(
   const lines = [
     ...wrap(intro, width),
     '',
-    ...(columns.length > 0 ? [...drawTable(paths, columns, colors), ''] : []),
+    ...(columns.length > 0 ? [...drawPaths(paths, columns, colors), ''] : []),
     ...paths.flatMap((path) => story(path, left, width, colors)),
     ...summarize(paths).flatMap((sentence) => wrap(sentence, width, '  ')),
   ];
@@ -51,35 +49,30 @@ export function renderCompareTable(
 
 // The columns that there is room for, the highest rank first.
 function fitting(paths: readonly ComparedPath[], all: readonly Column[], width: number): Column[] {
-  const uncolored = pc.createColors(false);
+  const uncolored = colorsIf(false);
   const ranks = [...new Set(all.map(({ rank }) => rank))].sort((a, b) => b - a);
   let columns: Column[] = [];
   for (const next of ranks) {
     const more = all.filter((column) => columns.includes(column) || column.rank === next);
-    const lines = drawTable(paths, more, uncolored);
+    const lines = drawPaths(paths, more, uncolored);
     if (lines.every((line) => line.length <= width)) columns = more;
   }
   return columns;
 }
 
-function drawTable(
+function drawPaths(
   paths: readonly ComparedPath[],
   columns: readonly Column[],
   colors: Colors,
 ): string[] {
-  const table = new Table({
-    head: ['#', ...columns.map(({ head }) => head)],
-    colAligns: ['right', ...columns.map(({ isNumber }) => (isNumber ? 'right' : 'left'))],
-    style: { head: [], border: [], compact: true },
-  });
-  for (const path of paths) {
-    const cells = columns.map(({ cell, isVerdict }) => {
+  const rows = paths.map((path) => [
+    path.number,
+    ...columns.map(({ cell, isVerdict }) => {
       const text = cell(path).split('\n').map(plain).join('\n');
-      return isVerdict === true ? paint(path.report, text, colors) : text;
-    });
-    table.push([String(path.number), ...cells]);
-  }
-  return table.toString().split('\n');
+      return isVerdict === true ? paint(markOf(path).tone, text, colors) : text;
+    }),
+  ]);
+  return drawTable([{ head: '#', isNumber: true }, ...columns], rows);
 }
 
 // What the figures mean, and the figures that found no room in the table.
@@ -91,6 +84,7 @@ function story(
 ): string[] {
   const { number, report } = path;
   const { decision, verdict } = report;
+  const mark = markOf(path);
   const figures = left.flatMap(({ label, cell }) =>
     label === undefined ? [] : [[label, cell(path)]],
   );
@@ -113,11 +107,11 @@ function story(
   const body = rows.flatMap(([key, text]) => {
     const lines = wrap(plain(text), width, ' '.repeat(12), `   ${key.padEnd(8)} `);
     const isJudged = key === 'verdict' || key === 'warning' || key === 'error';
-    return isJudged ? lines.map((line) => paint(report, line, colors)) : lines;
+    return isJudged ? lines.map((line) => paint(mark.tone, line, colors)) : lines;
   });
-  const title = wrap(`${plain(report.title)}: ${verdict.outcome}`, width, '   ', `${number}  `);
+  const title = wrap(`${plain(report.title)}: ${markText(mark)}`, width, '   ', `${number}  `);
   return [
-    ...title.map((line) => colors.bold(paint(report, line, colors))),
+    ...title.map((line) => colors.bold(paint(mark.tone, line, colors))),
     ...body,
     ...(width < NARROW ? stack(figures, width) : []),
     '',
@@ -134,7 +128,6 @@ function stack(figures: readonly string[][], width: number): string[] {
   });
 }
 
-function paint({ verdict }: RunReport, text: string, colors: Colors): string {
-  if (verdict.outcome === 'works') return colors.green(text);
-  return verdict.outcome === 'works-slow' ? colors.yellow(text) : colors.red(text);
+function markOf({ report }: ComparedPath): Mark {
+  return OUTCOME_MARKS[report.verdict.outcome];
 }

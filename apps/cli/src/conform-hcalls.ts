@@ -8,10 +8,10 @@ import {
   LiveSide,
   startShape,
 } from '@pinhole/live';
-import Table from 'cli-table3';
-import pc from 'picocolors';
 import { EXIT, InputError, interrupt } from './exit.js';
 import { Progress, showsColor, terminalWidth } from './terminal.js';
+import { type Colors, colorsIf } from './terminal-style.js';
+import { drawTable } from './terminal-table.js';
 
 /** Options of `pinhole conform hcalls`. */
 export interface ConformHcallsOptions {
@@ -24,8 +24,6 @@ export interface ConformHcallsOptions {
 
 /** Below this there is no table. */
 const NARROW = 60;
-
-type Colors = ReturnType<typeof pc.createColors>;
 
 /** How long QEMU may take for anything; the longest batch takes a second. */
 const WAIT_MS = 5000;
@@ -125,7 +123,7 @@ function toJson(result: CampaignResult, report: Report): string {
 }
 
 function toText(result: CampaignResult, report: Report, color: boolean): string {
-  const colors = pc.createColors(color);
+  const colors = colorsIf(color);
   const { version, options, seconds } = report;
   const rate = Math.round(result.hcalls / seconds);
   const missing = leftOut(report);
@@ -153,15 +151,16 @@ function coverageLines({ coverage }: CampaignResult, colors: Colors): string[] {
   if (terminalWidth() < NARROW) {
     return coverage.map((row) => `${row.call} ${row.ret}: ${row.model}, QEMU ${shown(row)}`);
   }
-  const table = new Table({
-    head: ['call', 'returns', 'model', 'QEMU'],
-    style: { head: [], border: [] },
-    colAligns: ['left', 'right', 'right', 'right'],
-    // No lines between the rows.
-    chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
-  });
-  for (const row of coverage) table.push([row.call, row.ret, row.model, shown(row)]);
-  return table.toString().split('\n');
+  const rows = coverage.map((row) => [row.call, row.ret, row.model, shown(row)]);
+  return drawTable(
+    [
+      { head: 'call' },
+      { head: 'returns', isNumber: true },
+      { head: 'model', isNumber: true },
+      { head: 'QEMU', isNumber: true },
+    ],
+    rows,
+  );
 }
 
 function describe(finding: Finding, colors: Colors): string[] {

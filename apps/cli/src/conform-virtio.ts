@@ -11,10 +11,10 @@ import {
   type VirtioFinding,
   type VirtioShape,
 } from '@pinhole/live';
-import Table from 'cli-table3';
-import pc from 'picocolors';
 import { EXIT, InputError, interrupt } from './exit.js';
 import { Progress, showsColor, terminalWidth } from './terminal.js';
+import { type Colors, colorsIf } from './terminal-style.js';
+import { drawTable } from './terminal-table.js';
 
 /** Options of `pinhole conform virtio`. */
 export interface ConformVirtioOptions {
@@ -33,8 +33,6 @@ const NARROW = 70;
 const WAIT_MS = 10_000;
 /** How often Ctrl-C is looked for, in milliseconds. */
 const LOOK_MS = 50;
-
-type Colors = ReturnType<typeof pc.createColors>;
 
 interface Report {
   readonly version: string;
@@ -135,7 +133,7 @@ function toJson(result: VirtioCampaignResult, report: Report): string {
 }
 
 function toText(result: VirtioCampaignResult, report: Report, color: boolean): string {
-  const colors = pc.createColors(color);
+  const colors = colorsIf(color);
   const { version, options, seconds } = report;
   const missing = leftOut(report);
   const lines = [
@@ -185,16 +183,11 @@ function coverageLines({ coverage }: VirtioCampaignResult): string[] {
   return tableOf(['request', 'how it ended, on both', 'how often'], rows);
 }
 
-function tableOf(head: string[], rows: readonly (readonly [string, string, string])[]): string[] {
-  const table = new Table({
-    head,
-    style: { head: [], border: [] },
-    colAligns: ['left', 'left', 'right'],
-    // No lines between the rows.
-    chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
-  });
-  for (const row of rows) table.push([...row]);
-  return table.toString().split('\n');
+function tableOf(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  return drawTable(
+    head.map((text, at) => ({ head: text, isNumber: at === head.length - 1 })),
+    rows,
+  );
 }
 
 function describe(finding: VirtioFinding, colors: Colors): string[] {

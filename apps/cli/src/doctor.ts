@@ -1,9 +1,9 @@
-import pc from 'picocolors';
-import { wrap } from './compare-text.js';
 import { type Check, type Status, selfChecks, systemChecks } from './doctor-checks.js';
 import { toolChecks } from './doctor-tools.js';
 import { EXIT } from './exit.js';
 import { showsColor, terminalWidth } from './terminal.js';
+import { colorsIf } from './terminal-style.js';
+import { wrap } from './terminal-text.js';
 import { VERSION } from './version.js';
 
 /** `pinhole doctor`: is everything there, and does it work? */
@@ -28,7 +28,7 @@ const WORDS: Readonly<Record<Status, string>> = {
 };
 
 function render(checks: readonly Check[], isOk: boolean): string {
-  const { green, yellow, red } = pc.createColors(showsColor());
+  const { green, yellow, red } = colorsIf(showsColor());
   const colors: Readonly<Record<Status, (text: string) => string>> = {
     ok: green,
     warning: yellow,

@@ -9,16 +9,16 @@ import type {
   Explanation,
   Risk,
 } from '@pinhole/machine';
-import pc from 'picocolors';
-import { plain, wrap } from './compare-text.js';
+import { answerMark } from './explain-marks.js';
+import { SEVERITY_MARKS, type Tone } from './report/marks.js';
+import { type Colors, colorsIf, markText, paint } from './terminal-style.js';
+import { plain, wrap } from './terminal-text.js';
 
 /** Where it is printed. */
 export interface TextOptions {
   readonly width: number;
   readonly color: boolean;
 }
-
-type Colors = ReturnType<typeof pc.createColors>;
 
 /** Prose is not wider than this, however wide the terminal. */
 const MAX_WIDTH = 110;
@@ -27,7 +27,7 @@ const SIDE_BY_SIDE = 70;
 
 /** The whole of it. */
 export function renderExplanation(explanation: Explanation, options: TextOptions): string {
-  const colors = pc.createColors(options.color);
+  const colors = colorsIf(options.color);
   const page = new Page(Math.min(options.width, MAX_WIDTH), colors);
   page.facts(explanation);
   page.contradictions(explanation);
@@ -61,9 +61,9 @@ class Page {
 
   contradictions({ contradictions }: Explanation): void {
     if (contradictions.length === 0) return;
-    this.#title('The inputs do not agree', 'red');
+    this.#title('The inputs do not agree', 'bad');
     for (const { what, one, other } of contradictions) {
-      this.#wrap(`${what}: ${one}; ${other}`, '    ', '  ', 'red');
+      this.#wrap(`${what}: ${one}; ${other}`, '    ', '  ', 'bad');
     }
     this.#gap();
   }
@@ -74,7 +74,7 @@ class Page {
     for (const { severity, text, line, fix, source } of findings) {
       const where = line === null ? '' : `console line ${line}: `;
       this.item(severity, `${where}${text} ${source}`);
-      if (fix !== null) this.#wrap(fix, '           ', '    fix:   ', 'green');
+      if (fix !== null) this.#wrap(fix, '           ', '    fix:   ', 'good');
     }
     this.#gap();
   }
@@ -99,29 +99,31 @@ class Page {
 
   notUnderstood({ notUnderstood }: Explanation): void {
     const groups = [
-      ['Not understood, and may matter', 'may-matter', 'yellow'],
-      ['Not read: without effect on the answer', 'none', undefined],
+      ['Not understood, and may matter', 'may-matter', 'warn'],
+      ['Not read: without effect on the answer', 'none', 'none'],
     ] as const;
-    for (const [title, effect, color] of groups) {
+    for (const [title, effect, tone] of groups) {
       const words = notUnderstood.filter((word) => word.effect === effect);
       if (words.length === 0) continue;
-      this.#title(title, color);
+      this.#title(title, tone);
       for (const { text, why } of words) this.#wrap(`${text}: ${why}`, '    ', '  ');
       this.#gap();
     }
   }
 
   item(severity: Risk['severity'], text: string): void {
-    const color = severity === 'error' ? 'red' : severity === 'warning' ? 'yellow' : undefined;
-    this.#wrap(text, '    ', `  ${severity}: `, color);
+    const mark = SEVERITY_MARKS[severity];
+    const tone = mark.tone === 'info' ? 'none' : mark.tone;
+    this.#wrap(text, '    ', `  ${markText(mark)}: `, tone);
   }
 
   #answer(answer: Answer, namesKernel: boolean): void {
-    const { path, steps, cost, reach, risks, fixes, kernel, assuming } = answer;
+    const { steps, cost, reach, risks, fixes, kernel, assuming } = answer;
     const when = [namesKernel ? kernel : undefined, assuming ? `if ${assuming}` : undefined]
       .filter((text) => text !== undefined)
       .join(', ');
-    this.#wrap(path.name, '    ', `  ${when === '' ? '' : `${when}: `}`, pathColor(answer), true);
+    const mark = answerMark(answer);
+    this.#wrap(markText(mark), '    ', `  ${when === '' ? '' : `${when}: `}`, mark.tone, true);
     for (const [at, { side, text, fact, source }] of steps.entries()) {
       const head = `  ${String(at + 1).padStart(2)}. `;
       this.#wrap(`${side === 'qemu' ? 'QEMU' : 'guest'}: ${text}`, '      ', head);
@@ -132,7 +134,7 @@ class Page {
     for (const { severity, text, source } of risks) this.item(severity, `${text} ${source}`);
     for (const { change, effect, isVerified } of fixes) {
       const how = isVerified ? ' (the model was run with it)' : '';
-      this.#wrap(`${change}: ${effect}${how}`, '       ', '  fix: ', 'green');
+      this.#wrap(`${change}: ${effect}${how}`, '       ', '  fix: ', 'good');
     }
     this.#gap();
   }
@@ -180,15 +182,15 @@ class Page {
   #oneBelowAnother({ device, assuming, what, values }: Difference): void {
     this.#wrap(`${device}${assuming === null ? '' : `, if ${assuming}`}: ${what}`, '    ', '  ');
     for (const [at, { kernel, value }] of values.entries()) {
-      const color = at === 0 ? 'cyan' : 'yellow';
+      const tone = at === 0 ? 'info' : 'warn';
       for (const { text, isItem } of itemsOf(kernel, value)) {
-        this.#wrap(text, isItem ? '        ' : '      ', isItem ? '      - ' : '    ', color);
+        this.#wrap(text, isItem ? '        ' : '      ', isItem ? '      - ' : '    ', tone);
       }
     }
   }
 
-  #title(text: string, color?: 'red' | 'yellow' | undefined): void {
-    this.#wrap(text, '  ', '', color, true);
+  #title(text: string, tone?: Tone): void {
+    this.#wrap(text, '  ', '', tone, true);
   }
 
   #gap(): void {
@@ -199,11 +201,11 @@ class Page {
     text: string,
     indent: string,
     head: string,
-    color?: 'red' | 'yellow' | 'green' | 'cyan' | 'dim' | undefined,
+    tone: Tone | 'dim' = 'none',
     isBold = false,
   ): void {
     for (const line of wrap(plain(text), this.#width, indent, head)) {
-      const painted = color === undefined ? line : this.#colors[color](line);
+      const painted = tone === 'dim' ? this.#colors.dim(line) : paint(tone, line, this.#colors);
       this.lines.push(isBold ? this.#colors.bold(painted) : painted);
     }
   }
@@ -226,12 +228,4 @@ function costCells(row: CostRow): string[] {
     formatSize(row.bytesCopied),
     count(row.segments),
   ];
-}
-
-function pathColor({ path, risks }: Answer): 'red' | 'yellow' | 'green' {
-  const isBad =
-    ['refused', 'qemu-refuses', 'unreachable', 'mismatched', 'unknown'].includes(path.id) ||
-    risks.some(({ severity }) => severity === 'error');
-  if (isBad) return 'red';
-  return risks.some(({ severity }) => severity === 'warning') ? 'yellow' : 'green';
 }

@@ -1,10 +1,10 @@
 import { createInterface } from 'node:readline';
 import type { HcallSession } from '@pinhole/machine';
-import { wrap } from './compare-text.js';
 import { interrupt } from './exit.js';
 import { describeAnswer, describeWindows } from './hcall-describe.js';
 import { complete, helpText, noteOnCounts, wordsToRequest } from './hcall-words.js';
 import { terminalWidth } from './terminal.js';
+import { wrap } from './terminal-text.js';
 
 /** The same session for a person: words or JSON, history, completion, answers with names. */
 export async function prompt(session: HcallSession): Promise<void> {

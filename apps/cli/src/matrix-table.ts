@@ -5,10 +5,9 @@ import {
   MATRIX_POLICIES,
   type MatrixCell,
 } from '@pinhole/machine';
-import pc from 'picocolors';
-import { plain, wrap } from './compare-text.js';
 import { CELL_MARKS } from './matrix-marks.js';
-import type { Tone } from './report/marks.js';
+import { type Colors, colorsIf, markText, paint } from './terminal-style.js';
+import { plain, wrap } from './terminal-text.js';
 
 /** How the table is printed. */
 export interface MatrixTableOptions {
@@ -34,14 +33,12 @@ const SHORT_POLICY: Readonly<Record<string, string>> = {
   'linux-7.2': '7.2',
 };
 
-type Colors = ReturnType<typeof pc.createColors>;
-
 /** The matrix for a terminal: machines by policies, then what the symbols stand for, and examples. */
 export function renderMatrixTable(
   results: readonly CellResult[],
   options: MatrixTableOptions,
 ): string {
-  const colors = pc.createColors(options.color);
+  const colors = colorsIf(options.color);
   const { width } = options;
   const isFolded = results.length > FEW;
   const lines = [
@@ -119,12 +116,12 @@ function examples(results: readonly CellResult[], width: number, colors: Colors)
     const all = results.filter((result) => result.outcome === outcome);
     const first = all[0];
     if (first === undefined) return [];
-    const { symbol, word, tone } = CELL_MARKS[outcome];
-    const head = `${symbol} ${word}: ${all.length}`;
-    if (outcome === 'works') return [paint(tone, head, colors)];
+    const mark = CELL_MARKS[outcome];
+    const head = `${markText(mark)}: ${all.length}`;
+    if (outcome === 'works') return [paint(mark.tone, head, colors)];
     const example = `${first.cell.id}: ${plain(first.findings[0]?.text ?? '')}`;
     return [
-      paint(tone, head, colors),
+      paint(mark.tone, head, colors),
       ...wrap(`such as ${clipped(example, 4 * width)}`, width, '    ', '    '),
     ];
   });
@@ -142,11 +139,4 @@ function list(results: readonly CellResult[], width: number, colors: Colors): st
 
 function clipped(text: string, length: number): string {
   return text.length <= length ? text : `${text.slice(0, length - 3)}...`;
-}
-
-function paint(tone: Tone, text: string, colors: Colors): string {
-  if (tone === 'good') return colors.green(text);
-  if (tone === 'warn') return colors.yellow(text);
-  if (tone === 'bad') return colors.red(text);
-  return tone === 'info' ? colors.cyan(text) : text;
 }

@@ -6,13 +6,13 @@ import {
   scenarioTextOfCell,
 } from '@pinhole/machine';
 import { commandLine } from './command-line.js';
-import { wrap } from './compare-text.js';
 import { EXIT, InputError, interrupt } from './exit.js';
 import { cellJson, matrixJson, rerunCommand, traceCommand } from './matrix-json.js';
 import { runCells } from './matrix-pool.js';
 import { renderMatrixTable } from './matrix-table.js';
 import { renderRun } from './run.js';
 import { Progress, showsColor, terminalWidth } from './terminal.js';
+import { wrap } from './terminal-text.js';
 import { describeEvents, openTrace, type TraceOptions } from './trace-output.js';
 
 /** Options of `pinhole matrix`. */

@@ -10,7 +10,9 @@ import {
 import { type CostsOptions, costRows, loadCosts } from './costs.js';
 import { EXIT } from './exit.js';
 import { openImage } from './files.js';
+import { OUTCOME_MARKS } from './report/marks.js';
 import { loadScenario } from './scenarios.js';
+import { markText } from './terminal-style.js';
 import { describeEvents, openTrace, type TraceOptions } from './trace-output.js';
 
 /** Options of `pinhole run`. */
@@ -122,7 +124,7 @@ export function renderRun(report: RunReport, costs?: CostEstimate | null): strin
       `${formatSize(reach.addressable)}, ${formatSize(reach.plaintext)} of it in clear`,
     ],
     ...timeRows(costs),
-    ['verdict', `${verdict.outcome}: ${verdict.text}`],
+    ['verdict', `${markText(OUTCOME_MARKS[verdict.outcome])}: ${verdict.text}`],
   ];
   const title = report.title === '' ? '' : `${report.title}\n\n`;
   return `${title}${rows.map(([key, value]) => `${key.padEnd(13)} ${value}`.trimEnd()).join('\n')}\n`;

@@ -1,5 +1,6 @@
 /** Rows of a sweep as a table, NDJSON, CSV or Parquet. */
 import {
+  OUTCOMES,
   SWEEP_COLUMNS,
   type SweepAxis,
   type SweepHeader,
@@ -9,9 +10,11 @@ import {
   sweepHeaderLine,
   sweepRowLine,
 } from '@pinhole/machine';
-import Table from 'cli-table3';
-import { plain } from './compare-text.js';
 import { throughputRange, timeText } from './costs.js';
+import { OUTCOME_MARKS } from './report/marks.js';
+import { markText } from './terminal-style.js';
+import { drawTable } from './terminal-table.js';
+import { plain } from './terminal-text.js';
 
 export const SWEEP_FORMATS = ['table', 'ndjson', 'csv', 'parquet'] as const;
 export type SweepFormat = (typeof SWEEP_FORMATS)[number];
@@ -66,6 +69,7 @@ interface TableColumn {
   readonly head: string;
   /** The lowest leave the table first. */
   readonly rank: number;
+  readonly isNumber?: boolean;
   readonly cell: (row: SweepRow) => string;
 }
 
@@ -76,12 +80,27 @@ function table(axes: readonly SweepAxis[], rows: readonly SweepRow[], width: num
       rank: 9,
       cell: (row: SweepRow) => String(row[path]),
     })),
-    { head: 'outcome', rank: 9, cell: (row) => String(row.outcome ?? row.error ?? '') },
-    { head: 'hcalls', rank: 7, cell: (row) => count(row.hcallsPerRequest) },
-    { head: 'TCEs', rank: 4, cell: (row) => count(row.tcesPerRequest) },
-    { head: 'translations', rank: 3, cell: (row) => count(row.translationsPerRequest) },
-    { head: 'bounced, B', rank: 4, cell: (row) => count(row.bytesBouncedPerRequest) },
-    { head: 'IOTLB misses', rank: 4, cell: (row) => count(row.iotlbMissesPerRequest) },
+    { head: 'outcome', rank: 9, cell: outcomeText },
+    { head: 'hcalls', rank: 7, isNumber: true, cell: (row) => count(row.hcallsPerRequest) },
+    { head: 'TCEs', rank: 4, isNumber: true, cell: (row) => count(row.tcesPerRequest) },
+    {
+      head: 'translations',
+      rank: 3,
+      isNumber: true,
+      cell: (row) => count(row.translationsPerRequest),
+    },
+    {
+      head: 'bounced, B',
+      rank: 4,
+      isNumber: true,
+      cell: (row) => count(row.bytesBouncedPerRequest),
+    },
+    {
+      head: 'IOTLB misses',
+      rank: 4,
+      isNumber: true,
+      cell: (row) => count(row.iotlbMissesPerRequest),
+    },
     { head: 'time', rank: 8, cell: (row) => (isNumber(row.nsMid) ? timeText(row.nsMid) : '') },
     { head: 'throughput', rank: 8, cell: throughputCell },
     { head: 'assumed', rank: 6, cell: (row) => share(row.assumedShare) },
@@ -103,12 +122,15 @@ function table(axes: readonly SweepAxis[], rows: readonly SweepRow[], width: num
 }
 
 function draw(columns: readonly TableColumn[], rows: readonly SweepRow[]): string[] {
-  const drawn = new Table({
-    head: columns.map(({ head }) => plain(head)),
-    style: { head: [], border: [], compact: true },
-  });
-  for (const row of rows) drawn.push(columns.map(({ cell }) => plain(cell(row))));
-  return drawn.toString().split('\n');
+  return drawTable(
+    columns.map((column) => ({ ...column, head: plain(column.head) })),
+    rows.map((row) => columns.map(({ cell }) => plain(cell(row)))),
+  );
+}
+
+function outcomeText({ outcome, error }: SweepRow): string {
+  const known = OUTCOMES.find((one) => one === outcome);
+  return known === undefined ? String(outcome ?? error ?? '') : markText(OUTCOME_MARKS[known]);
 }
 
 const isNumber = (value: SweepValue | undefined): value is number => typeof value === 'number';

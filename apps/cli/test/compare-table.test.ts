@@ -3,7 +3,9 @@ import { formatSize } from '@pinhole/base';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { ComparedPath } from '../src/compare-path.js';
 import { renderCompareTable } from '../src/compare-table.js';
-import { plain, wrap } from '../src/compare-text.js';
+import { OUTCOME_MARKS } from '../src/report/marks.js';
+import { markText } from '../src/terminal-style.js';
+import { plain, wrap } from '../src/terminal-text.js';
 import { HOSTILE, hostilePath, realPaths, refusedPath } from './compare-samples.js';
 
 const WIDTHS = [40, 60, 71, 72, 80, 99, 100, 120, 149, 150, 160, 200];
@@ -47,7 +49,8 @@ describe.each(WIDTHS)('at %i columns', (width) => {
     for (const { number, report } of paths) {
       const told = story(text, number);
       const figures = [...cells(text, number), ...told.split(/[ ,]+/)];
-      expect(told.startsWith(`${number} ${report.title}: ${report.verdict.outcome}`)).toBe(true);
+      const outcome = markText(OUTCOME_MARKS[report.verdict.outcome]);
+      expect(told.startsWith(`${number} ${report.title}: ${outcome}`)).toBe(true);
       for (const said of [
         report.verdict.text,
         report.decision.because,
@@ -81,7 +84,7 @@ describe('figures', () => {
       const { counters, reach } = report;
       // Before them: number, name, flag, DMA ops.
       expect(cells(render(paths, 200), number).slice(5, -1)).toEqual([
-        report.verdict.outcome,
+        markText(OUTCOME_MARKS[report.verdict.outcome]),
         figure(counters.hcallsPerRequest.H_PUT_TCE),
         figure(counters.hcallsPerRequest.H_PUT_TCE_INDIRECT),
         figure(counters.hcallsPerRequest.H_STUFF_TCE),
@@ -173,7 +176,7 @@ describe('data', () => {
   test('refused: why, and no I/O', () => {
     const refused = refusedPath(path(1));
     const text = render([refused], 160);
-    expect(cells(text, 1)).toContain('refused');
+    expect(cells(text, 1)).toContain('⊘ refused');
     expect(story(text, 1)).toContain(`refused: ${refused.report.refusal}`);
     expect(story(text, 1)).toContain('no device, no I/O');
   });
