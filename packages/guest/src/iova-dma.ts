@@ -1,4 +1,4 @@
-import { type Gpa, type HiLo, hiOf, loOf } from '@pinhole/base';
+import { type Gpa, type HiLo, hiOf, loOf, NO_TRACE, type Tracer } from '@pinhole/base';
 import { DmaDirection, type DmaOps, type GuestMemory, IOMMU_PAGE_SIZE } from '@pinhole/memory';
 import { dmaBitMask } from './dma-dispatch.js';
 import type { GuestPages } from './guest-pages.js';
@@ -26,6 +26,7 @@ export interface IovaDmaOptions {
    */
   readonly isSacOnce?: boolean;
   readonly print?: (message: string) => void;
+  readonly tracer?: Tracer;
 }
 
 /**
@@ -43,11 +44,13 @@ export class IovaDma implements DmaOps {
   readonly #iovas: IovaRcache;
   readonly #queue: IovaFlushQueue | undefined;
   readonly #limitPfn: number;
+  readonly #tracer: Tracer;
   #triesSac: boolean;
 
   constructor(options: IovaDmaOptions) {
     this.#options = options;
     const { driver, apertureEnd, reserved = [], mask = dmaBitMask(64) } = options;
+    this.#tracer = options.tracer ?? NO_TRACE;
     this.#iovas = new IovaRcache(new IovaDomain({ reserved }));
     this.#queue = options.isDeferred
       ? new IovaFlushQueue({
@@ -82,6 +85,9 @@ export class IovaDma implements DmaOps {
       this.#iovas.free(pfn, count);
       return false;
     }
+    if (this.#tracer.on) {
+      this.#tracer.event('guest', 'map', { ...rangeOf(pfn, count), paddr: BigInt(gpa - offset) });
+    }
     const address = pfn * IOMMU_PAGE_SIZE + offset;
     out.hi = hiOf(address);
     out.lo = loOf(address);
@@ -112,6 +118,10 @@ export class IovaDma implements DmaOps {
 
   #unmap(pfn: number, count: number): void {
     this.#options.driver.unmap(pfn, count);
+    if (this.#tracer.on) {
+      const range = rangeOf(pfn, count);
+      this.#tracer.event('guest', 'unmap', { ...range, unmapped_size: range.size });
+    }
     if (this.#queue !== undefined) {
       this.#queue.queue(pfn, count);
       return;
@@ -138,6 +148,13 @@ export class IovaDma implements DmaOps {
     const { pageSize } = this.#options.pages;
     return Math.ceil(length / pageSize) * pageSize;
   }
+}
+
+// As the kernel's events name a range. [linux v6.12 include/trace/events/iommu.h]
+function rangeOf(pfn: number, count: number): { iova: bigint; end: bigint; size: number } {
+  const size = count * IOMMU_PAGE_SIZE;
+  const start = pfn * IOMMU_PAGE_SIZE;
+  return { iova: BigInt(start), end: BigInt(start + size), size };
 }
 
 // [linux v6.1 drivers/iommu/dma-iommu.c dma_info_to_prot]

@@ -6,7 +6,7 @@ export { MemoryError } from './errors.js';
 export { HypervisorView } from './hypervisor-view.js';
 export type { IommuEvent, IommuNotifier } from './iommu-events.js';
 export { forEachAlignedBlock } from './iommu-events.js';
-export type { IommuSpaceOptions } from './iommu-space.js';
+export type { IommuObserver, IommuSpaceOptions } from './iommu-space.js';
 export { IOMMU_PAGE_SIZE, IommuSpace } from './iommu-space.js';
 export { PageOwnership } from './ownership.js';
 export type { DmaRange } from './ranges-space.js';

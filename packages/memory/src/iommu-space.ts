@@ -1,4 +1,4 @@
-import { type Gpa, invariant } from '@pinhole/base';
+import { type Gpa, invariant, joinU64 } from '@pinhole/base';
 import { type DmaAccess, type DmaSpace, DmaStatus, type Translation } from './dma.js';
 import { forEachAlignedBlock, type IommuEvent, type IommuNotifier } from './iommu-events.js';
 import { bytesToHole } from './regions.js';
@@ -24,6 +24,16 @@ export interface IommuSpaceOptions {
   readonly interrupts?: { readonly base: number; readonly size: number };
   /** Pages mapped at once, at most. Default: 2^20. */
   readonly maxPages?: number;
+  /** Sees what it does: for a trace. Every translation is then asked for. */
+  readonly observer?: IommuObserver;
+}
+
+/** Who follows an {@link IommuSpace}. */
+export interface IommuObserver {
+  /** A device access; `gpa` is undefined where it was denied. */
+  translated(iova: bigint, gpa: Gpa | undefined, access: DmaAccess): void;
+  /** Pages [pfn, pfn + count) of the IOTLB; without `pfn`: all of it. */
+  invalidated(pfn?: number, count?: number): void;
 }
 
 /**
@@ -57,7 +67,10 @@ export class IommuSpace implements DmaSpace {
   readonly #endLo: number;
   readonly #interrupts: { readonly base: number; readonly size: number };
   readonly #maxPages: number;
+  readonly #observer: IommuObserver | undefined;
   #generation = 0;
+  /** Where the last access went that was not denied. */
+  #gpa: Gpa = 0;
   #notifiers: readonly IommuNotifier[] = [];
 
   constructor(options: IommuSpaceOptions) {
@@ -73,6 +86,7 @@ export class IommuSpace implements DmaSpace {
     this.#endLo = addressBits >= 32 ? 2 ** 32 : 2 ** addressBits;
     this.#interrupts = options.interrupts ?? { base: 0, size: 0 };
     this.#maxPages = options.maxPages ?? MAX_PAGES;
+    this.#observer = options.observer;
   }
 
   /** Pages that are mapped. */
@@ -80,8 +94,8 @@ export class IommuSpace implements DmaSpace {
     return this.#pages.size;
   }
 
-  get generation(): number {
-    return this.#generation;
+  get generation(): number | undefined {
+    return this.#observer === undefined ? this.#generation : undefined;
   }
 
   countRemembered(): void {
@@ -133,6 +147,7 @@ export class IommuSpace implements DmaSpace {
       }
     }
     this.#changed();
+    this.#observer?.invalidated(pfn, count);
     this.#notify('UNMAP', pfn, count, 0, 0);
   }
 
@@ -143,6 +158,7 @@ export class IommuSpace implements DmaSpace {
   invalidateAll(): void {
     this.#iotlb.clear();
     this.#changed();
+    this.#observer?.invalidated();
     const all = { type: 'UNMAP', iova: 0n, translatedAddr: 0n, addrMask: 2n ** 64n - 1n } as const;
     this.#tell({ ...all, perm: 0 });
   }
@@ -165,21 +181,12 @@ export class IommuSpace implements DmaSpace {
     access: DmaAccess,
     out: Translation,
   ): DmaStatus {
-    if (hi >= this.#endHi || lo >= this.#endLo) return DmaStatus.NO_PERMISSION;
     const { base, size } = this.#interrupts;
     if (hi === 0 && lo >= base && lo < base + size) return DmaStatus.INTERRUPT;
-    this.translations += 1;
-    const pfn = hi * 2 ** 20 + (lo >>> 12);
-    const entry = this.#lookUp(pfn, access);
-    if (entry === undefined || (entry & access) === 0) return DmaStatus.NO_PERMISSION;
-    const offset = lo % IOMMU_PAGE_SIZE;
-    const gpa = Math.floor(entry / 4) * IOMMU_PAGE_SIZE + offset;
-    const inPage = Math.min(length, IOMMU_PAGE_SIZE - offset);
-    const inMemory = this.#memory.isBacked(gpa, inPage) ? inPage : bytesToHole(this.#memory, gpa);
-    if (inMemory === 0) return DmaStatus.NOT_MEMORY;
-    out.gpa = gpa;
-    out.length = Math.min(inPage, inMemory);
-    return DmaStatus.OK;
+    const status = this.#translate(hi, lo, length, access, out);
+    const isDenied = status === DmaStatus.NO_PERMISSION;
+    this.#observer?.translated(joinU64(hi, lo), isDenied ? undefined : this.#gpa, access);
+    return status;
   }
 
   /** All of the bus belongs to the IOMMU, mapped or not. */
@@ -197,6 +204,29 @@ export class IommuSpace implements DmaSpace {
         seen.add(page);
       }
     }
+  }
+
+  #translate(
+    hi: number,
+    lo: number,
+    length: number,
+    access: DmaAccess,
+    out: Translation,
+  ): DmaStatus {
+    if (hi >= this.#endHi || lo >= this.#endLo) return DmaStatus.NO_PERMISSION;
+    this.translations += 1;
+    const pfn = hi * 2 ** 20 + (lo >>> 12);
+    const entry = this.#lookUp(pfn, access);
+    if (entry === undefined || (entry & access) === 0) return DmaStatus.NO_PERMISSION;
+    const offset = lo % IOMMU_PAGE_SIZE;
+    const gpa = Math.floor(entry / 4) * IOMMU_PAGE_SIZE + offset;
+    this.#gpa = gpa;
+    const inPage = Math.min(length, IOMMU_PAGE_SIZE - offset);
+    const inMemory = this.#memory.isBacked(gpa, inPage) ? inPage : bytesToHole(this.#memory, gpa);
+    if (inMemory === 0) return DmaStatus.NOT_MEMORY;
+    out.gpa = gpa;
+    out.length = Math.min(inPage, inMemory);
+    return DmaStatus.OK;
   }
 
   #lookUp(pfn: number, access: DmaAccess): number | undefined {

@@ -145,6 +145,7 @@ function buildArm64(options: PlatformOptions): Platform {
           pages,
           reserved: RESERVED,
           direct,
+          tracer: options.tracer,
         });
   const onBus = ranges.reduce((sum, { size }) => sum + size, 0);
   const behindIommu = new IommuReach(memory, ownership, bus?.space);

@@ -1,5 +1,5 @@
 /** A PCI bus with an emulated IOMMU, or with none: what is the same on x86-64 and arm64. */
-import { ModelError } from '@pinhole/base';
+import { ModelError, type Tracer } from '@pinhole/base';
 import {
   createDirectDmaOps,
   createIntelIommuDriver,
@@ -18,8 +18,11 @@ import {
 } from '@pinhole/guest';
 import {
   createSystemMemorySpace,
+  DmaAccess,
   type DmaSpace,
   type GuestMemory,
+  IOMMU_PAGE_SIZE,
+  type IommuObserver,
   IommuSpace,
   type IommuSpaceOptions,
   type PageOwnership,
@@ -72,6 +75,7 @@ export interface IommuBusOptions {
   readonly interrupts?: NonNullable<IommuSpaceOptions['interrupts']>;
   /** What the DMA API is where the IOMMU is not used. */
   readonly direct: DeviceDma;
+  readonly tracer: Tracer;
 }
 
 /** What an IOMMU adds to a platform. */
@@ -137,6 +141,9 @@ export function buildIommuBus(options: IommuBusOptions): IommuBus {
     addressBits: model.addressBits,
     iotlbSize: model.iotlbSize,
     ...(options.interrupts === undefined ? {} : { interrupts: options.interrupts }),
+    ...(options.tracer.on && iommu === 'intel-iommu'
+      ? { observer: vtdObserver(options.tracer) }
+      : {}),
   });
   const driver = model.createDriver(space, isDeferred);
   const ops = new IovaDma({
@@ -147,6 +154,7 @@ export function buildIommuBus(options: IommuBusOptions): IommuBus {
     apertureEnd: (1n << BigInt(model.addressBits)) - 1n,
     isDeferred,
     isSacOnce: options.kernel.iommuDma.isSacOnce,
+    tracer: options.tracer,
   });
   const dma: DeviceDma = {
     ops,
@@ -165,6 +173,39 @@ export function buildIommuBus(options: IommuBusOptions): IommuBus {
       tcesPeak: space.peakPages,
       translations: space.translations,
     }),
+  };
+}
+
+/** The domain and the device of this machine, as QEMU's log has them. */
+const DOMAIN = 3;
+const DEVICE = '00:01.00';
+const SID = 8;
+
+// What QEMU's VT-d reports. The others have no events in the catalogue.
+function vtdObserver(tracer: Tracer): IommuObserver {
+  const mask = BigInt(IOMMU_PAGE_SIZE - 1);
+  return {
+    translated(iova, gpa, access) {
+      if (gpa === undefined) {
+        const write = access === DmaAccess.WRITE ? 1 : 0;
+        // [qemu v7.2 hw/i386/intel_iommu_internal.h VTD_FR_WRITE, VTD_FR_READ]
+        const args = { sid: SID, fault: write === 1 ? 5 : 6, addr: iova, write };
+        tracer.event('hypervisor', 'vtd_dmar_fault', args);
+        return;
+      }
+      const page = BigInt(gpa) & ~mask;
+      const args = { dev: DEVICE, iova: iova & ~mask, gpa: page, mask };
+      tracer.event('hypervisor', 'vtd_dmar_translate', args);
+    },
+    invalidated(pfn, count = 1) {
+      if (pfn === undefined) {
+        tracer.event('hypervisor', 'vtd_inv_desc_iotlb_domain', { domain: DOMAIN });
+        return;
+      }
+      const addr = BigInt(pfn) * BigInt(IOMMU_PAGE_SIZE);
+      const args = { domain: DOMAIN, addr, mask: Math.log2(count) };
+      tracer.event('hypervisor', 'vtd_inv_desc_iotlb_pages', args);
+    },
   };
 }
 

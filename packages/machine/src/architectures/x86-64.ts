@@ -130,6 +130,7 @@ function buildX8664(options: PlatformOptions): Platform {
           reserved: reservedIovas(regions),
           interrupts: INTERRUPTS,
           direct,
+          tracer: options.tracer,
         });
   const dma = bus?.dma ?? direct;
   const reach = new IommuReach(guestMemory, ownership, bus?.space);

@@ -172,6 +172,39 @@ describe('behind an IOMMU', () => {
     expect(report.counters.workload.iommu).toEqual({ maps, unmaps: maps, commands: maps });
   });
 
+  test('a trace has every map, unmap, translation and invalidation, as Linux and QEMU name them', () => {
+    const events: TraceEvent[] = [];
+    const tracer = new Tracer({ emit: (event) => events.push(event) });
+    const scenario = {
+      machine: { arch: 'x86-64', ...intel },
+      guest: strict,
+      devices: [{ type: 'virtio-blk', iommuPlatform: true }],
+      workload: pageReads(4),
+    };
+    const disk = createSeededDisk(1, MIB);
+    const { counters } = runScenario(parseScenario(JSON.stringify(scenario)), { disk, tracer });
+    const { setup, workload } = counters;
+    const named = (name: string): TraceEvent[] => events.filter((event) => event.name === name);
+    expect(named('map')).toHaveLength(setup.iommu.maps + workload.iommu.maps);
+    expect(named('unmap')).toHaveLength(workload.iommu.unmaps);
+    expect(named('vtd_inv_desc_iotlb_pages')).toHaveLength(workload.iommu.commands);
+    expect(named('vtd_dmar_translate')).toHaveLength(setup.translations + workload.translations);
+    expect(named('vtd_dmar_fault')).toEqual([]);
+    const [ring] = named('map');
+    expect(ring?.args).toMatchObject({ iova: 0xffff_e000n, end: 0x1_0000_0000n, size: 8192 });
+    // Each translation is that of a map that holds.
+    const held = new Map<bigint, bigint>();
+    for (const { name, args } of events) {
+      const iova = args.iova as bigint;
+      const pages = Number(args.size ?? 0) / 4096;
+      for (let i = 0n; i < pages; i += 1n) {
+        if (name === 'map') held.set(iova + i * 4096n, (args.paddr as bigint) + i * 4096n);
+        if (name === 'unmap') held.delete(iova + i * 4096n);
+      }
+      if (name === 'vtd_dmar_translate') expect(held.get(iova)).toBe(args.gpa);
+    }
+  });
+
   test('the device reaches what is in flight, and what waits for its invalidation', () => {
     const reached = (guest: Keys): number => x86(true, { machine: intel, guest }).reach.addressable;
     // A request of 64 KiB touches 16 to 17 pages of data, three more, and the ring.
