@@ -1,7 +1,8 @@
 /**
  * How a run ended.
  * - `works`: correct data, no hypercall and no IOMMU command per request.
- * - `works-slow`: correct data, paid for with hypercalls, or with an IOMMU command a request or more.
+ * - `works-slow`: correct data, paid for with hypercalls, with an IOMMU command a request or more, or
+ *   with translations that vhost asks for again and again.
  * - `refused`: the driver found no usable device.
  * - `fails`: the device stopped, completed with errors, or could not be reached.
  * - `wrong-data`: every request "succeeded", and data is wrong.
