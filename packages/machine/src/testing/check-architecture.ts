@@ -1,4 +1,10 @@
-import type { Architecture, PlatformVariant, Scenario } from '@pinhole/machine';
+import {
+  type Architecture,
+  createSeededDisk,
+  type DiskSource,
+  type PlatformVariant,
+  type Scenario,
+} from '@pinhole/machine';
 import { type Check, Findings, RULES, type Rule } from './check.js';
 import {
   buildPlatform,
@@ -8,7 +14,7 @@ import {
   checkPrivate,
   checkSpaces,
 } from './probe-rules.js';
-import { type Case, casesOf, checkCase, describeCase, scenarioOf } from './run-rules.js';
+import { type Case, casesOf, checkCase, DISK_SIZE, describeCase, scenarioOf } from './run-rules.js';
 
 /** Options of {@link checkArchitecture}. */
 export interface CheckArchitectureOptions {
@@ -33,12 +39,14 @@ export function checkArchitecture(
     findings.hold('declares', false, () => 'expected a variant, found none');
     return [findings.check('declares', id)];
   }
-  return variants.flatMap((variant) => checkVariant(architecture, variant, options));
+  const disk = createSeededDisk(options.seed ?? 1, DISK_SIZE);
+  return variants.flatMap((variant) => checkVariant(architecture, variant, disk, options));
 }
 
 function checkVariant(
   architecture: Architecture,
   variant: PlatformVariant,
+  disk: DiskSource,
   options: CheckArchitectureOptions,
 ): Check[] {
   const findings = new Findings();
@@ -54,7 +62,7 @@ function checkVariant(
       findings.hold('declares', false, () => `${variant.id}: ${String(error)}`);
       break;
     }
-    checkCase(architecture, scenario, one, findings);
+    checkCase(architecture, scenario, one, { disk, findings });
     if (!one.packed) probe(architecture, scenario, one, findings);
   }
   return rules.map((rule) => findings.check(rule, variant.id));

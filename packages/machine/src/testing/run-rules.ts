@@ -1,6 +1,7 @@
 import { type TraceEvent, Tracer } from '@pinhole/base';
 import {
   type Architecture,
+  type DiskSource,
   type PlatformVariant,
   parseScenario,
   type RunReport,
@@ -18,8 +19,8 @@ export interface Case {
   readonly packed: boolean;
 }
 
-/** A small disk is soon made. */
-const DISK_SIZE = 2 ** 20;
+/** Bytes of disk that the workload needs: a small one is soon made. */
+export const DISK_SIZE: number = 2 ** 20;
 const KIB = 1024;
 /** Reads after writes; single pages, and more than one bounce buffer can take (256 KiB). */
 const WORKLOAD = [
@@ -68,18 +69,19 @@ export function scenarioOf(
   return parseScenario(text, { architectures: [architecture] });
 }
 
-/** Runs a case and holds its report against the rules. */
+/** Runs a case over a disk of `DISK_SIZE` bytes, and holds its report against the rules. */
 export function checkCase(
   architecture: Architecture,
   scenario: Scenario,
   one: Case,
-  findings: Findings,
+  options: { readonly disk: DiskSource; readonly findings: Findings },
 ): void {
+  const { disk, findings } = options;
   const where = describeCase(one);
   const run = (tracer?: Tracer): RunReport =>
     runScenario(scenario, {
       ...(tracer === undefined ? {} : { tracer }),
-      disk: { size: DISK_SIZE, read: readDisk },
+      disk,
       architectures: [
         {
           ...architecture,
@@ -163,12 +165,4 @@ function record(run: (tracer: Tracer) => RunReport): string[] {
   const report = run(new Tracer({ emit }));
   events.push(JSON.stringify(report));
   return events;
-}
-
-/** No two sectors alike. */
-function readDisk(offset: number, into: Uint8Array): void {
-  for (let i = 0; i < into.length; i += 1) {
-    const at = offset + i;
-    into[i] = Math.imul(Math.floor(at / 4) + 1, 0x9e37_79b1) >>> (8 * (at % 4));
-  }
 }
