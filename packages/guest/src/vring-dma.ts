@@ -34,6 +34,7 @@ export interface VirtioDmaPolicy {
   readonly vringUseDmaApi: (question: VringDmaQuestion) => VringDmaDecision;
 }
 
+/** All of them; the first is upstream's. */
 export const VIRTIO_DMA_POLICIES: readonly VirtioDmaPolicy[] = [
   {
     id: 'upstream',

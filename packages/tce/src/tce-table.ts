@@ -288,7 +288,7 @@ export class TceTable {
    * Looks up a bus address: fills `out` with the address that the device reaches and the
    * permission. Outside the table the permission is 0. Whether it suffices is the caller's check.
    * [qemu v7.2 hw/ppc/spapr_iommu.c spapr_tce_translate_iommu]
-   * @param hi, lo - halves of the address relative to the start of the window.
+   * @param hi - with `lo`, halves of the address relative to the start of the window.
    */
   lookup(hi: number, lo: number, out: TceLookup): void {
     const index = this.#indexAt(hi, lo);

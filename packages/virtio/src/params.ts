@@ -25,6 +25,7 @@ export const VIRTQ_DESC_F_USED = 0x8000;
 export const EVENT_SUPPRESS_SIZE = 4;
 /** Which events the writer of the structure wants. [VIRTIO v1.2 §2.8.10 "Driver and Device Event Suppression"] */
 export const RING_EVENT_FLAGS_ENABLE = 0;
+/** None. */
 export const RING_EVENT_FLAGS_DISABLE = 1;
 /** The event of one descriptor; only with EVENT_IDX. */
 export const RING_EVENT_FLAGS_DESC = 2;

@@ -17,6 +17,7 @@ export interface Accident {
 const isCreate = (op: HcallOp | RtasOp): op is RtasOp =>
   op.kind === 'rtas' && op.token === RTAS_TOKENS['ibm,create-pe-dma-window'];
 
+/** All that are known. */
 export const ACCIDENTS: readonly Accident[] = [
   {
     name: 'window-of-2^32-entries',
