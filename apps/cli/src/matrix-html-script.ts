@@ -25,10 +25,12 @@ table.grid .more { position: absolute; top: -.1em; right: .35em; font-size: .8em
   border-style: dashed; } #filters button[aria-pressed=false] .badge { color: var(--dim); }
 #filters p { margin: 0; } .outcomes .n { text-align: right; }
 details.group { border-top: 1px solid var(--line); } details.group > summary { padding: .5rem 0; }
-table.cells { width: 100%; } table.cells th[scope=row] { width: 24%; min-width: 15rem; }
+table.cells { width: 100%; min-width: 52rem; table-layout: fixed; }
+table.cells th:first-child { width: 24%; } table.cells th:nth-child(3) { width: 8.5rem; }
+table.cells th:nth-child(4) { width: 5rem; }
 @media (max-width: 40rem) { .outcomes li { grid-template-columns: 1fr 3rem; }
   .outcomes li > .dim { grid-column: 1 / 3; }
-  table.cells th[scope=row] { min-width: 8.5rem; } }
+  table.cells { min-width: 34rem; } }
 @media print { #filters { display: none; } }
 `;
 
