@@ -131,7 +131,7 @@ export function judge(facts: RunFacts): RunReport['verdict'] {
       ? 'every byte bounced'
       : maps === 0
         ? 'no cost per request'
-        : `${round(maps / Math.max(1, data.requests))} maps a request, invalidated many at once`;
+        : `${round(maps / Math.max(1, data.requests))} maps a request, without a command for each`;
   const openness = machine.secure ? '' : `; the device reaches ${formatSize(reach.addressable)}`;
   return { outcome: 'works', text: `correct, ${cost}${openness}${isolation}` };
 }

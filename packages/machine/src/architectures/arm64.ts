@@ -126,11 +126,22 @@ function buildArm64(options: PlatformOptions): Platform {
         ? 'physical addresses moved as dma-ranges says'
         : 'bus addresses are physical addresses'
     }`,
-    steps: ranges.map(({ cpuStart, dmaStart, size }) => ({
-      what: 'dma-ranges',
-      fact: `memory at 0x${cpuStart.toString(16)} is at 0x${dmaStart.toString(16)} on the bus, 0x${size.toString(16)} bytes`,
-      source: '[linux v6.1 kernel/dma/direct.c, drivers/of/device.c of_dma_configure_id]',
-    })),
+    steps: [
+      ...ranges.map(({ cpuStart, dmaStart, size }) => ({
+        what: 'dma-ranges',
+        fact: `memory at 0x${cpuStart.toString(16)} is at 0x${dmaStart.toString(16)} on the bus, 0x${size.toString(16)} bytes`,
+        source: '[linux v6.1 kernel/dma/direct.c, drivers/of/device.c of_dma_configure_id]',
+      })),
+      ...(swiotlb === undefined
+        ? []
+        : [
+            {
+              what: 'of_dma_set_restricted_buffer: has the device a pool of its own?',
+              fact: `yes: 0x${swiotlb.size.toString(16)} bytes at 0x${swiotlb.base.toString(16)}, for buffers and rings`,
+              source: '[linux v6.1 drivers/of/device.c of_dma_set_restricted_buffer]',
+            },
+          ]),
+    ],
   };
   const bus: IommuBus | undefined =
     machine.iommu === 'none'

@@ -138,7 +138,7 @@ function connectCcw(
 class Ultravisor {
   readonly ownership: PageOwnership = new PageOwnership({ pageSize: PAGE_SIZE });
   /** By name. [linux v6.1 arch/s390/include/asm/uv.h] */
-  readonly calls = { UVC_CMD_SET_SHARED_ACCESS: 0, UVC_CMD_REMOVE_SHARED_ACCESS: 0 };
+  readonly calls: Record<string, number> = {};
   readonly memory: GuestMemory;
 
   constructor(memory: GuestMemory) {
@@ -153,13 +153,10 @@ class Ultravisor {
   setShared(gpa: number, length: number, isShared: boolean): void {
     invariant(this.memory.isBacked(gpa, length), 'Ultravisor: a guest shares its own pages');
     const count = Math.ceil(length / PAGE_SIZE);
-    if (isShared) {
-      this.calls.UVC_CMD_SET_SHARED_ACCESS += count;
-      this.ownership.share(gpa, length);
-    } else {
-      this.calls.UVC_CMD_REMOVE_SHARED_ACCESS += count;
-      this.ownership.unshare(gpa, length);
-    }
+    const name = isShared ? 'UVC_CMD_SET_SHARED_ACCESS' : 'UVC_CMD_REMOVE_SHARED_ACCESS';
+    this.calls[name] = (this.calls[name] ?? 0) + count;
+    if (isShared) this.ownership.share(gpa, length);
+    else this.ownership.unshare(gpa, length);
   }
 }
 
