@@ -1,4 +1,5 @@
 /** What gives buffers their bus addresses, where no hypercall is needed for it. */
+import { hex } from '@pinhole/base';
 import type { GuestOperation } from './guest-operations.js';
 
 /** Recorded and predicted are not the same. */
@@ -23,4 +24,13 @@ export function differs(
   model: string | undefined,
 ): Disagreement | undefined {
   return recorded === model ? undefined : { what, recorded, model: model ?? 'none' };
+}
+
+/** The upper half of 48 bits, where all of these kernels live. */
+const KERNEL_BEGINS = 0xffff_8000_0000_0000n;
+
+/** What is wrong with the kernel's own address of coherent memory, which is whole pages. */
+export function kernelAddress(address: bigint): Disagreement | undefined {
+  if (address % 4096n === 0n && address >= KERNEL_BEGINS) return undefined;
+  return { what: 'virt_addr', recorded: hex(address), model: "a page of the kernel's" };
 }

@@ -1,6 +1,6 @@
 /** Buffers without an IOMMU: at their physical address, or in a bounce buffer. */
 import { hex } from '@pinhole/base';
-import type { AddressModel, Disagreement } from './address-model.js';
+import { type AddressModel, type Disagreement, kernelAddress } from './address-model.js';
 import type { BounceAddresses } from './bounce-addresses.js';
 import { DMA_MAPPING_ERROR, type GuestOperation } from './guest-operations.js';
 
@@ -73,6 +73,8 @@ export class DirectAddresses implements AddressModel {
       return { what: 'offset in the page', recorded: hex(dmaAddr % page), model: '0x0' };
     }
     if (virtAddr === undefined) return undefined;
+    const kernel = kernelAddress(virtAddr);
+    if (kernel !== undefined) return kernel;
     const mask = (1n << BigInt(linearMapShift)) - 1n;
     const linearMap = BigInt.asUintN(64, virtAddr - dmaAddr);
     this.#linearMap ??= linearMap & ~mask;

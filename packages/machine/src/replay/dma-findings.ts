@@ -23,6 +23,7 @@ interface DmaEvidence extends RunEvidence {
     readonly ranges: IommuRanges | undefined;
     readonly bounce: BounceAddresses | undefined;
     readonly firstFailure: GuestOperation | undefined;
+    readonly failed: { readonly count: number; readonly line: number };
     readonly stale: Happened;
     readonly outside: Happened;
     readonly denied: Happened;
@@ -37,6 +38,7 @@ export function dmaFindings(evidence: DmaEvidence): Finding[] {
     ...leaks(evidence),
     ...accesses(evidence),
     ...bounceBuffers(evidence),
+    ...failedRequests(evidence),
     ...notes(evidence),
   ];
 }
@@ -90,6 +92,13 @@ function bounceBuffers({ replay, inference }: DmaEvidence): Finding[] {
   const detail = `${maps} mappings of ${bytes} bytes, ${why}; ${most}`;
   found.push(finding('I_BOUNCED', maps, detail, undefined));
   return found;
+}
+
+function failedRequests({ replay }: DmaEvidence): Finding[] {
+  const { count, line } = replay.failed;
+  if (count === 0) return [];
+  const first = { qemuLine: line, text: 'virtio_blk_req_complete with a status that is not 0' };
+  return [finding('W_REQUEST_FAILED', count, `${count} requests`, first)];
 }
 
 function notes({ replay, inference, facts }: DmaEvidence): Finding[] {

@@ -11,6 +11,8 @@ export interface DmaGuestReplayOptions {
   readonly addresses: AddressModel;
   /** Of a guest with an IOMMU. */
   readonly ranges: IommuRanges | undefined;
+  /** The guest's CPUs, if its console tells. */
+  readonly cpus: number | undefined;
   /** How many mismatches are kept; all are counted. */
   readonly keep: number;
 }
@@ -47,6 +49,8 @@ export class DmaGuestReplay {
     const { kind, dmaAddr, isContinued } = operation;
     if (kind === 'calls') return;
     this.#held.see(operation);
+    this.#checkCpu(operation.line, operation.cpu);
+    for (const { line, cpu } of operation.bounced ?? []) this.#checkCpu(line, cpu);
     if (isContinued !== true) this.#count(kind);
     if (kind === 'map' || kind === 'alloc') {
       this.#note(operation, addresses.begin(operation));
@@ -65,6 +69,7 @@ export class DmaGuestReplay {
 
   /** The IOMMU mapped or unmapped something. */
   range(range: IommuRange): void {
+    this.#checkCpu(range.line, range.cpu);
     const wrong = this.#options.ranges?.take(range);
     if (wrong !== undefined) this.#addressMismatch(range.line, wrong);
   }
@@ -97,6 +102,12 @@ export class DmaGuestReplay {
       ordersFound: 0,
       mismatches: this.#mismatches,
     };
+  }
+
+  #checkCpu(line: number, cpu: number): void {
+    const { cpus } = this.#options;
+    if (cpus === undefined || cpu < cpus) return;
+    this.#addressMismatch(line, { what: 'CPU', recorded: `${cpu}`, model: `below ${cpus}` });
   }
 
   #count(kind: GuestOperation['kind']): void {

@@ -93,7 +93,7 @@ export class DmaRunReplay implements RunReplay {
       isWhole: (device) => guest.whole.has(device),
     });
     const { addresses, ranges } = this;
-    const replay = new DmaGuestReplay({ addresses, ranges, keep });
+    const replay = new DmaGuestReplay({ addresses, ranges, cpus: inference.cpusFromConsole, keep });
     this.#guest = replay;
     const { device } = facts.requests;
     this.join = facts.requests.text;
@@ -177,6 +177,11 @@ export class DmaRunReplay implements RunReplay {
 
   findings(evidence: RunEvidence): Finding[] {
     return dmaFindings({ ...evidence, replay: this });
+  }
+
+  /** Requests that devices answered with an error. */
+  get failed(): VirtqueueReplay['failed'] {
+    return this.#requests.failed;
   }
 
   /** The first mapping that found no room. */

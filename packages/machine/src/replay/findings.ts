@@ -30,6 +30,7 @@ export type FindingCode =
   | 'W_SWIOTLB_NEARLY_FULL'
   | 'W_DDW_LOST'
   | 'W_GUEST_FAILED_MAPS'
+  | 'W_REQUEST_FAILED'
   | 'I_FIRMWARE_MAPPINGS'
   | 'I_ALL_MEMORY_MAPPED'
   | 'I_NO_IOMMU'
@@ -125,6 +126,11 @@ export const FINDINGS: Readonly<Record<FindingCode, FindingKind>> = {
     severity: 'warning',
     title: "the guest's log says that mappings failed",
     remedy: 'See how full the window is; the trace itself has none of these, or is not given.',
+  },
+  W_REQUEST_FAILED: {
+    severity: 'warning',
+    title: 'a device answered a request with an error',
+    remedy: "See the guest's log for what failed; a backend's error is in QEMU's own messages.",
   },
   I_FIRMWARE_MAPPINGS: {
     severity: 'info',

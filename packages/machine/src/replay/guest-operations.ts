@@ -29,6 +29,7 @@ export interface BouncedBuffer {
   readonly size: number;
   /** Because the guest bounces everything, not because the device cannot reach it. */
   readonly isForced: boolean;
+  readonly cpu: number;
 }
 
 /** What an IOMMU's domain mapped or unmapped: `map` and `unmap` of the guest's trace. */
@@ -43,6 +44,7 @@ export interface IommuRange {
   readonly gpa: bigint;
   /** Of an unmap: bytes that were mapped. */
   readonly unmapped: number;
+  readonly cpu: number;
 }
 
 /**
@@ -236,6 +238,7 @@ export class GuestOperationReader {
       address: args.dev_addr as bigint,
       size: Number(args.size),
       isForced: args.force === 'FORCE',
+      cpu: Number(args.cpu ?? 0),
     });
     this.#bounced.set(thread, buffers);
   }
@@ -258,6 +261,7 @@ export class GuestOperationReader {
       size,
       gpa: typeof args.paddr === 'bigint' ? args.paddr : 0n,
       unmapped: Number(args.unmapped_size ?? size),
+      cpu: Number(args.cpu ?? 0),
     });
   }
 

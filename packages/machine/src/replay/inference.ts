@@ -29,6 +29,8 @@ export interface Inference {
    */
   readonly leaksAfterLoss: boolean;
   readonly cpus: number | undefined;
+  /** The same, if it is the console that tells. */
+  readonly cpusFromConsole: number | undefined;
   readonly boot: Boot | undefined;
   readonly platform: Platform;
   /** The guest's bounce buffers; undefined: it uses none. */
@@ -82,6 +84,7 @@ export function inferRun(
     ddw,
     leaksAfterLoss: ddw === 'lost' && leaksAfterLoss(kernel),
     cpus,
+    cpusFromConsole: console.cpus,
     boot,
     platform,
     pool: poolOf(facts, console, kernel, cpus ?? 1),

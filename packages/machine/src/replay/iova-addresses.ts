@@ -1,6 +1,6 @@
 /** Buffers behind an IOMMU that the kernel's generic code drives: each has an IOVA. */
 import { hex } from '@pinhole/base';
-import { type AddressModel, type Disagreement, differs } from './address-model.js';
+import { type AddressModel, type Disagreement, differs, kernelAddress } from './address-model.js';
 import { DMA_MAPPING_ERROR, type GuestOperation } from './guest-operations.js';
 import type { IommuRanges, MappedRange } from './iommu-ranges.js';
 import type { IovaForecast } from './iova-forecast.js';
@@ -36,13 +36,14 @@ export class IovaAddresses implements AddressModel {
   }
 
   begin(operation: GuestOperation): Disagreement | undefined {
-    const { kind, gpa, dmaAddr } = operation;
+    const { kind, gpa, dmaAddr, virtAddr } = operation;
     if (dmaAddr === DMA_MAPPING_ERROR) return undefined;
     const offset = kind === 'alloc' ? 0n : BigInt(gpa ?? 0) % PAGE;
     const wrong =
       (kind === 'map' && gpa === undefined
         ? undefined
         : differs('offset in the page', hex(dmaAddr % PAGE), hex(offset))) ??
+      (virtAddr === undefined ? undefined : kernelAddress(virtAddr)) ??
       this.#covered(operation);
     return wrong ?? this.#options.forecast?.begin(operation);
   }

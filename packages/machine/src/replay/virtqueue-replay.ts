@@ -25,6 +25,8 @@ export interface RequestListener {
 
 interface Queue {
   vdev: string | undefined;
+  /** Which one of the device's. */
+  number: number | undefined;
   /** Given back since the used index moved. */
   filled: number;
   /** The packed ring has no used index: QEMU logs no flush of it. */
@@ -35,6 +37,8 @@ interface Queue {
 const MAX_IN_FLIGHT = 65_536;
 const MAX_QUEUES = 4096;
 const SECTOR = 512;
+/** [virtio v1.2 §2.1 "Device Status Field"] */
+const STATUS_BITS = 0xcf;
 /** [virtio v1.2 §5.2.6 "Device Operation"] VIRTIO_BLK_S_UNSUPP is the largest. */
 const MAX_STATUS = 2;
 
@@ -48,6 +52,14 @@ export class VirtqueueReplay {
   readonly #listener: RequestListener;
   readonly #inFlight = new Map<string, TakenRequest>();
   readonly #queues = new Map<string, Queue>();
+  /** The virtqueue, by device and number. */
+  readonly #numbers = new Map<string, string>();
+  /** By device. */
+  readonly #statuses = new Map<string, number>();
+  #hasBegun = false;
+  #isWhole = false;
+  /** Requests that the device answered with an error, and where first. */
+  readonly failed: { count: number; line: number } = { count: 0, line: 0 };
   #allocated:
     | { readonly elem: string; readonly inNum: number; readonly outNum: number }
     | undefined;
@@ -67,7 +79,8 @@ export class VirtqueueReplay {
     else if (name === 'virtio_blk_handle_read') this.#handle(args, line, false);
     else if (name === 'virtio_blk_handle_write') this.#handle(args, line, true);
     else if (name === 'virtio_blk_req_complete') this.#complete(args, line);
-    else if (name === 'virtio_set_status' && args.val === 0) this.#reset(String(args.vdev), line);
+    else if (name === 'virtio_set_status') this.#status(args, line);
+    this.#hasBegun = true;
   }
 
   #alloc({ elem, in_num, out_num }: TraceEvent['args']): void {
@@ -129,10 +142,32 @@ export class VirtqueueReplay {
   }
 
   #notify(args: TraceEvent['args'], line: number): void {
-    const vdev = String(args.vdev);
-    const queue = this.#queue(String(args.vq));
-    this.mismatches.compare(line, 'virtio_queue_notify', [['vdev', vdev, queue.vdev ?? vdev]]);
+    const [vdev, vq, number] = [String(args.vdev), String(args.vq), Number(args.n)];
+    const queue = this.#queue(vq);
+    const known = this.#numbers.get(`${vdev} ${number}`) ?? vq;
+    this.mismatches.compare(line, 'virtio_queue_notify', [
+      ['vdev', vdev, queue.vdev ?? vdev],
+      ['n', number, queue.number ?? number],
+      ['vq', vq, known],
+    ]);
     queue.vdev = vdev;
+    queue.number = number;
+    if (this.#numbers.size < MAX_QUEUES) this.#numbers.set(`${vdev} ${number}`, known);
+  }
+
+  // A driver sets bits one after the other, and clears them only all at once.
+  #status(args: TraceEvent['args'], line: number): void {
+    const [vdev, value] = [String(args.vdev), Number(args.val)];
+    // A log that begins with the power-on has each device's first reset.
+    if (!this.#hasBegun) this.#isWhole = value === 0;
+    const before = this.#statuses.get(vdev) ?? (this.#isWhole ? undefined : 0);
+    this.mismatches.compare(line, 'virtio_set_status', [
+      ['vdev', vdev, before === undefined && value !== 0 ? 'one that was reset' : vdev],
+      ['val', value, value === 0 ? 0 : value | (before ?? 0)],
+      ['val', value & ~STATUS_BITS, 0],
+    ]);
+    if (this.#statuses.size < MAX_QUEUES) this.#statuses.set(vdev, value);
+    if (value === 0) this.#reset(vdev, line);
   }
 
   #handle(args: TraceEvent['args'], line: number, isWrite: boolean): void {
@@ -151,6 +186,9 @@ export class VirtqueueReplay {
       ['status', status, isStatus ? status : 'at most 2'],
     ]);
     if (request?.blk !== undefined) request.blk.isComplete = true;
+    if (status === 0) return;
+    this.failed.count += 1;
+    if (this.failed.line === 0) this.failed.line = line;
   }
 
   #requestOf(args: TraceEvent['args'], line: number, name: string): TakenRequest | undefined {
@@ -170,6 +208,7 @@ export class VirtqueueReplay {
     for (const [vq, queue] of this.#queues) {
       if (queue.vdev !== vdev) continue;
       this.#queues.delete(vq);
+      this.#numbers.delete(`${vdev} ${queue.number}`);
       for (const [elem, request] of this.#inFlight)
         if (request.vq === vq) this.#inFlight.delete(elem);
     }
@@ -179,7 +218,7 @@ export class VirtqueueReplay {
   #queue(vq: string): Queue {
     const known = this.#queues.get(vq);
     if (known !== undefined) return known;
-    const queue: Queue = { vdev: undefined, filled: 0, hasFlush: false };
+    const queue: Queue = { vdev: undefined, number: undefined, filled: 0, hasFlush: false };
     if (this.#queues.size < MAX_QUEUES) this.#queues.set(vq, queue);
     return queue;
   }

@@ -76,6 +76,10 @@ export class VtdReplay {
   /** Descriptors since the last wait, and where the next wait's status goes. */
   #queued = 0n;
   #status: bigint | undefined;
+  /** By requester, until the guest changes that. */
+  readonly #domains = new Map<number, number>();
+  /** Of each type of descriptor, what the guest's first one asked for besides. */
+  readonly #flags = new Map<string, bigint>();
 
   constructor(keep: number, listener: IommuListener = {}) {
     this.translationMismatches = new MismatchLog(keep);
@@ -114,6 +118,9 @@ export class VtdReplay {
     } else if (cached !== undefined) {
       this.translationMismatches.compare(line, name, [['event', 'update', 'hit']]);
     }
+    const known = this.#domains.get(sid) ?? domain;
+    this.translationMismatches.compare(line, name, [['domain', domain, known]]);
+    if (this.#domains.size < MAX_REQUESTERS) this.#domains.set(sid, known);
     this.#pending = { line, sid, iova, entry, domain, isHit };
     this.#listener.accessed?.({ line, sid, iova, entry, isHit });
   }
@@ -183,6 +190,8 @@ export class VtdReplay {
       this.invalidationMismatches.compare(line, name, [
         ['type', descriptor.type, DETAIL[name]],
         ['event', name, nameOfDetail(descriptor)],
+        ['type', descriptor.lo & 0xfn, TYPES[descriptor.type]],
+        ['flags', ...this.#flagsOf(descriptor)],
         ['reserved', descriptor.lo & (RESERVED[descriptor.type] ?? 0n), 0n],
         ['high', highBits(descriptor, name), 0n],
         ...detailsOf(descriptor, args),
@@ -190,12 +199,24 @@ export class VtdReplay {
     }
     if (name === 'vtd_inv_desc_wait_sw') this.#wait(args, line);
     else this.#queued += 1n;
+    if (name === 'vtd_inv_desc_cc_global') this.#domains.clear();
     if (name === 'vtd_inv_desc_iotlb_global') this.#flush(() => true, line);
     else if (name === 'vtd_inv_desc_iotlb_domain') {
       this.#flush(({ domain }) => domain === args.domain, line);
     } else if (name === 'vtd_inv_desc_iotlb_pages') this.#flushPages(args);
     // A kernel begins with the interrupts' entries, all of them.
-    else if (name === 'vtd_inv_desc_iec' && args.granularity === 0) this.#status = undefined;
+    else if (name === 'vtd_inv_desc_iec' && args.granularity === 0) {
+      this.#status = undefined;
+      this.#flags.clear();
+    }
+  }
+
+  // Drains, fences and interrupts: a kernel asks for the same ones each time.
+  #flagsOf({ type, lo }: Descriptor): [flags: bigint, known: bigint] {
+    const flags = lo & (FLAGS[type] ?? 0n);
+    const known = this.#flags.get(type) ?? flags;
+    this.#flags.set(type, known);
+    return [flags, known];
   }
 
   // Linux gives each entry of its queue a word of its own. [linux v6.12 drivers/iommu/intel/dmar.c qi_submit_sync]
@@ -249,6 +270,16 @@ const RESERVED: Readonly<Record<string, bigint>> = {
   iec: 0xffff_0000_07ff_ffe0n,
   'context-cache': 0xffff_fffc_0000_ffc0n,
 };
+
+/** Bits 0 to 3 of a descriptor. [Intel VT-d §6.5.2 "Queued Invalidation Interface"] */
+const TYPES: Readonly<Record<string, bigint>> = {
+  'context-cache': 1n,
+  iotlb: 2n,
+  iec: 4n,
+  wait: 5n,
+};
+const FLAGS: Readonly<Record<string, bigint>> = { iotlb: 0xc0n, wait: 0x50n };
+const MAX_REQUESTERS = 65_536;
 
 /** As QEMU prints a requester: `00:01.00`. */
 function nameOf(sid: number): string {
