@@ -1,7 +1,9 @@
 /** Which constants a command estimates times with, and estimates for people. */
 import { closeSync, readFileSync } from 'node:fs';
+import { formatSize } from '@pinhole/base';
 import {
   COST_ITEMS,
+  type Cost,
   type CostEstimate,
   type CostPart,
   type CostPreset,
@@ -89,6 +91,20 @@ export function costRows(estimate: CostEstimate): [string, string][] {
       'dominated by',
       `${COST_ITEMS[dominates].what}; ${percent(assumedShare)} of the time is assumed`,
     ],
+  ];
+}
+
+/** Times of reads as sentences: one for each size, then what they rest on. */
+export function readTimesText({ preset, rows }: NonNullable<Cost['times']>): string[] {
+  const [first] = rows;
+  if (first === undefined) return [];
+  const guessed = rows.map(({ assumedShare }) => percent(assumedShare)).join(', ');
+  return [
+    ...rows.map(
+      ({ size, ns, throughput, dominates }) =>
+        `${formatSize(size)}: ${timeRange(ns)}, throughput ${throughputText(throughput)} of the bypass; most of it for ${dominates.what}`,
+    ),
+    `an estimate on ${preset}, of which ${guessed} is assumed`,
   ];
 }
 

@@ -1,5 +1,6 @@
 import { formatSize } from '@pinhole/base';
 import type { Answer, Cost, CostRow, DeviceExplanation, Fix, Risk } from '@pinhole/machine';
+import { readTimesText } from './costs.js';
 import { answerMark } from './explain-marks.js';
 import { breakable, type Html, html } from './report/html.js';
 import { SEVERITY_MARKS, type Tone } from './report/marks.js';
@@ -85,5 +86,12 @@ function costHtml(cost: Cost | null, label: string): Html {
       number('segments', ({ segments }) => String(segments ?? '')),
     ],
     rows: cost.rows,
-  })}${cost.notes.map((text) => html`<p class="dim">${text}</p>\n`)}`;
+  })}${timesHtml(cost)}${cost.notes.map((text) => html`<p class="dim">${text}</p>\n`)}`;
+}
+
+function timesHtml({ times }: Cost): Html | undefined {
+  if (times === null) return undefined;
+  return html`<p>Time:</p>
+<ul>${readTimesText(times).map((text) => html`<li>${text}</li>`)}</ul>
+`;
 }

@@ -9,6 +9,7 @@ import type {
   Explanation,
   Risk,
 } from '@pinhole/machine';
+import { readTimesText } from './costs.js';
 import { answerMark } from './explain-marks.js';
 import { SEVERITY_MARKS, type Tone } from './report/marks.js';
 import { type Colors, colorsIf, markText, paint } from './terminal-style.js';
@@ -158,6 +159,10 @@ class Page {
     if (!fits) {
       const copied = cost.rows.map(({ bytesCopied }) => formatSize(bytesCopied)).join(', ');
       this.#wrap(`copied: ${copied}`, '      ', '    ');
+    }
+    const times = cost.times === null ? [] : readTimesText(cost.times);
+    for (const [at, text] of times.entries()) {
+      this.#wrap(text, '          ', at === 0 ? '    time: ' : '          ');
     }
     for (const note of cost.notes) this.#wrap(note, '      ', '    ', 'dim');
   }

@@ -1,3 +1,8 @@
+/**
+ * Scenarios, architectures, whole runs, replay, costs.
+ * @module machine
+ */
+
 export type {
   Architecture,
   DeviceReach,
@@ -35,6 +40,7 @@ export type {
   Contradiction,
   Cost,
   CostRow,
+  CostTime,
   DeviceExplanation,
   Difference,
   Explanation,

@@ -1,4 +1,6 @@
 /** What `explain` answers. */
+import type { CostName } from '../costs/constants.js';
+import type { CostRange } from '../costs/types.js';
 import type { DeviceFacts, Fact, NotUnderstood } from './facts.js';
 
 /** How a device reaches memory. */
@@ -21,6 +23,7 @@ export const PATHS = {
   unknown: 'not known',
 } as const;
 
+/** The way of a device to memory, as JSON has it. */
 export type PathId = keyof typeof PATHS;
 
 /** One step of a decision. */
@@ -47,11 +50,27 @@ export interface CostRow {
   readonly bytesCopied: number;
 }
 
+/** An estimate of the time of one read, and of the throughput of many. */
+export interface CostTime {
+  /** Bytes. */
+  readonly size: number;
+  /** Nanoseconds. */
+  readonly ns: CostRange;
+  /** Compared with the bypass: 1 is as fast. */
+  readonly throughput: CostRange;
+  /** The constant that most of the time is for, and what that prices. */
+  readonly dominates: { readonly name: CostName; readonly what: string };
+  /** How much of the time is guessed, 0 to 1. */
+  readonly assumedShare: number;
+}
+
 /** Costs and where they come from. */
 export interface Cost {
   /** `model`: counted in a run of the model. `rule`: what the platform does, without a run. */
   readonly origin: 'model' | 'rule';
   readonly rows: readonly CostRow[];
+  /** On the preset of the machine's architecture and accelerator; `null` where the model was not run. */
+  readonly times: { readonly preset: string; readonly rows: readonly CostTime[] } | null;
   /** What the figures leave out. */
   readonly notes: readonly string[];
 }

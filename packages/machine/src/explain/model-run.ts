@@ -1,11 +1,14 @@
 /** Runs the model of a machine that was described, and counts what reads of three sizes cost. */
 import { type TraceEvent, Tracer } from '@pinhole/base';
+import { COST_ITEMS } from '../costs/constants.js';
+import { estimateCosts } from '../costs/estimate.js';
+import type { CostPreset } from '../costs/types.js';
 import type { DiskSource } from '../disk.js';
 import type { RunReport } from '../report.js';
 import { runScenario } from '../run.js';
 import { parseScenario } from '../scenario.js';
-import type { Scenario } from '../scenario-config.js';
-import type { CostRow } from './explanation.js';
+import type { Scenario, Transfer } from '../scenario-config.js';
+import type { CostRow, CostTime } from './explanation.js';
 import type { DeviceFacts, MachineFacts } from './facts.js';
 
 /** The reads that are counted. Bytes. */
@@ -117,6 +120,26 @@ function runCounted(scenario: Scenario): ModelRun {
     report,
     rows: isBounced ? rows.map((row) => ({ ...row, bytesCopied: copies(scenario, row) })) : rows,
   };
+}
+
+/** The time of reads of each size that goes through, from runs of their own. */
+export function timesOf({ scenario, rows }: ModelRun, preset: CostPreset): CostTime[] {
+  return rows.flatMap(({ size }) => {
+    const read = { offset: 0, length: size, block: size };
+    const report = runOnce({ ...scenario, workload: Array<{ read: Transfer }>(4).fill({ read }) });
+    const costs = estimateCosts(report, preset);
+    if (costs === undefined) return [];
+    const { perRequest, throughput, dominates, assumedShare } = costs;
+    // A large read is several requests.
+    const each = report.data.requests / 4;
+    const ns = {
+      low: perRequest.low * each,
+      mid: perRequest.mid * each,
+      high: perRequest.high * each,
+    };
+    const { what } = COST_ITEMS[dominates];
+    return [{ size, ns, throughput, dominates: { name: dominates, what }, assumedShare }];
+  });
 }
 
 function isServed({ negotiated, data }: RunReport): boolean {

@@ -238,6 +238,7 @@ export function applyRule(
             translations: rule.path === 'viommu' ? null : 0,
             bytesCopied: size * rule.copiesOfRead,
           })),
+          times: null,
           notes: costNotes(rule),
         }
       : null,

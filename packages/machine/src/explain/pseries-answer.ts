@@ -1,5 +1,6 @@
 /** The answer for a pseries machine: the model is run, and run again with each change that could help. */
 import { formatSize, ModelError } from '@pinhole/base';
+import { findCostPreset } from '../costs/presets.js';
 import type { Cost, ExplanationStep, Fix, PathId, Reach } from './explanation.js';
 import { PATHS } from './explanation.js';
 import type { DeviceFacts } from './facts.js';
@@ -9,6 +10,7 @@ import {
   type ModelQuestion,
   type ModelRun,
   type ModelRunner,
+  timesOf,
   toScenario,
 } from './model-run.js';
 
@@ -82,7 +84,10 @@ function costOf(run: ModelRun, { device, machine }: ModelQuestion): Cost | null 
   if (device.worker !== 'qemu') {
     notes.push('translations are counted as QEMU would make them; vhost keeps them in its IOTLB');
   }
-  return { origin: 'model', rows: run.rows, notes };
+  const isTcg = machine.accel === 'tcg' && run.scenario.machine.tceHandler === 'qemu';
+  const preset = findCostPreset(isTcg ? 'power9-tcg' : 'power9-kvm');
+  const times = { preset: preset.id, rows: timesOf(run, preset) };
+  return { origin: 'model', rows: run.rows, times, notes };
 }
 
 function reachOf({ report }: ModelRun, path: PathId): Reach {
