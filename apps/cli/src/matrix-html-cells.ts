@@ -52,7 +52,7 @@ function groupTable(
   cells: readonly CellResult[],
   stepsOf: (result: CellResult) => number | undefined,
 ): Html {
-  return html`<table class="cells"><thead><tr><th scope="col">Cell</th><th scope="col">What it shows</th><th scope="col" class="n">Throughput</th><th scope="col">Decision</th></tr></thead>
+  return html`<table class="cells"><thead><tr><th scope="col">Cell</th><th scope="col">What it shows</th><th scope="col" class="n">Throughput</th><th scope="col">Why</th></tr></thead>
 <tbody>
 ${cells.map((result) => row(result, stepsOf(result)))}</tbody></table>`;
 }

@@ -124,6 +124,38 @@ describe('addresses', () => {
 });
 
 describe('what is left behind and what is paid', () => {
+  const vhost = {
+    ...{ misses: 20, updates: 21, invalidates: 0, evictions: 0, entriesPeak: 20, granules: {} },
+    ...{ stalls: 0, missesPerRequest: 2, invalidatesPerRequest: 0, firstStall: null },
+  };
+  const withVhost = (change: object, workload: object): RunReport =>
+    made({
+      counters: {
+        ...counters,
+        vhost: { ...vhost, ...change },
+        workload: { ...counters.workload, ...workload },
+      },
+    });
+
+  test('translations that vhost keeps, since the host’s kernel answers the hypercalls', () => {
+    const kept = withVhost({}, { hcalls: { H_STUFF_TCE: 20 } });
+    expect(outcomes(kept)[0]).toBe('leaks');
+    expect(text(kept)).toContain('vhost was told of no unmap and keeps 21 translations');
+    expect(outcomes(withVhost({ invalidates: 1 }, { hcalls: { H_STUFF_TCE: 20 } }))).not.toContain(
+      'leaks',
+    );
+    // Deferred: nothing was said yet.
+    const iommu = { maps: 20, unmaps: 20, commands: 0 };
+    expect(outcomes(withVhost({}, { iommu }))).toEqual(['works-slow']);
+  });
+
+  test('the first use of each page is no price, the same page again is', () => {
+    const once = { missesPerRequest: 0.2 };
+    expect(outcomes(withVhost(once, {}))).toEqual(['works']);
+    expect(text(withVhost({}, {}))).toContain('2 IOTLB misses and 0 invalidations a request');
+    expect(outcomes(withVhost({ ...once, evictions: 3 }, {}))).toEqual(['works-slow']);
+  });
+
   test('entries that nobody unmapped leak; those that are only late do not', () => {
     expect(outcomes(made({ evidence: { ...evidence, entriesLeft: 3 } }))).toEqual([
       'leaks',

@@ -160,4 +160,56 @@ export const EXPECTED: readonly Expected[] = [
     LINUX.map((kernel) => `${kernel}/arm64-smmuv3/flag/normal`),
     { outcome: 'works-slow', says: /IOMMU maps and unmaps/, because: 'IOVAs' },
   ),
+  // arm64 under pKVM: a device cannot see what is not shared; there is no check at probe.
+  ...each(
+    LINUX.map((kernel) => `${kernel}/arm64/no-flag/secure`),
+    { outcome: 'isolation-broken', says: /nothing seen in clear/, because: 'private pages' },
+  ),
+  ...each(
+    ['linux-6.1', 'linux-6.12', 'linux-7.2'].map((kernel) => `${kernel}/arm64/flag/secure`),
+    { outcome: 'works-slow', says: BOUNCES, because: 'restricted-dma-pool' },
+  ),
+  // s390x, channel I/O: no IOMMU; protected guests refuse since 5.10.
+  ...each(
+    LINUX.flatMap((kernel) => [`${kernel}/s390x/no-flag/normal`, `${kernel}/s390x/flag/normal`]),
+    { outcome: 'works', because: 'physical addresses either way' },
+  ),
+  ...each(
+    ['linux-5.10', 'linux-6.1', 'linux-6.12', 'linux-7.2'].map(
+      (kernel) => `${kernel}/s390x/no-flag/secure`,
+    ),
+    {
+      outcome: 'refused',
+      says: /device must provide VIRTIO_F_ACCESS_PLATFORM/,
+      because: 'commit 0afa15e1a529',
+    },
+  ),
+  {
+    place: 'linux-4.18/s390x/no-flag/secure',
+    outcome: 'isolation-broken',
+    because: 'the check came with 5.10',
+  },
+  ...each(
+    ['linux-5.10', 'linux-6.1', 'linux-6.12', 'linux-7.2'].map(
+      (kernel) => `${kernel}/s390x/flag/secure`,
+    ),
+    { outcome: 'works-slow', says: BOUNCES, because: 'the pool is shared page by page' },
+  ),
+  // Xen: the DMA API always; with grants a device without the flag is refused.
+  ...each(
+    LINUX.flatMap((kernel) => [`${kernel}/xen/no-flag/normal`, `${kernel}/xen/flag/normal`]),
+    { outcome: 'works', because: 'all of an HVM guest is memory of its backend' },
+  ),
+  ...each(
+    ['linux-6.1', 'linux-6.12', 'linux-7.2'].map((kernel) => `${kernel}/xen-grants/no-flag/normal`),
+    {
+      outcome: 'refused',
+      says: /device must provide VIRTIO_F_ACCESS_PLATFORM/,
+      because: 'the restricted-access callback',
+    },
+  ),
+  ...each(
+    ['linux-6.1', 'linux-6.12', 'linux-7.2'].map((kernel) => `${kernel}/xen-grants/flag/normal`),
+    { outcome: 'works-slow', because: 'a grant for each page: 2^63 + (grant << 12)' },
+  ),
 ];
