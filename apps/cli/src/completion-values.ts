@@ -6,33 +6,45 @@ export interface Suggestion {
 
 type Source = (typed: string) => readonly Suggestion[] | Promise<readonly Suggestion[]>;
 
-/** What can stand for a value, by the name that the command line has for it in its brackets. */
+/**
+ * What can stand for a value, by the name that the command line has for it in its brackets; or by its
+ * option, where the name says less.
+ */
 const SOURCES: Readonly<Record<string, Source>> = {
   scenario: scenarios,
   id: kernels,
   patterns: events,
   accident: accidents,
   part: devices,
+  preset: presets,
+  column: metrics,
   'path=value': settings,
+  'path=values': settings,
+  '--arch': machines,
+  '--policy': policies,
+  '--ring': rings,
+  '--cell': cells,
 };
 
 /** Values that are files: the shell completes them. */
 const FILES: readonly string[] = ['file', 'path', 'scenario'];
 
 /** Values that nobody can guess. */
-export const FREE: readonly string[] = ['number', 'size', 'command line'];
+export const FREE: readonly string[] = ['number', 'size', 'command line', 'i/n'];
 
-/** Whether anything is known of a value with this name. */
-export const isKnownValue = (name: string): boolean =>
-  name in SOURCES || FILES.includes(name) || FREE.includes(name);
+/** Whether anything is known of a value with this name, of this option. */
+export const isKnownValue = (name: string, option = ''): boolean =>
+  option in SOURCES || name in SOURCES || FILES.includes(name) || FREE.includes(name);
 
 /** What could be typed for a value; those that do not fit `typed` may be among it. */
 export async function suggestValues(
   name: string,
   choices: readonly string[] | undefined,
   typed: string,
+  option = '',
 ): Promise<{ suggestions: readonly Suggestion[]; orFiles: boolean }> {
-  const suggestions = choices?.map(named) ?? (await SOURCES[name]?.(typed)) ?? [];
+  const suggestions =
+    choices?.map(named) ?? (await (SOURCES[option] ?? SOURCES[name])?.(typed)) ?? [];
   return { suggestions, orFiles: choices === undefined && FILES.includes(name) };
 }
 
@@ -61,16 +73,52 @@ async function devices(): Promise<Suggestion[]> {
   return VIRTIO_SHAPES.map((shape) => named(shapeName(shape)));
 }
 
-// Patterns are a list: the last one is completed.
+async function presets(): Promise<Suggestion[]> {
+  const { COST_PRESETS } = await import('@pinhole/machine');
+  return COST_PRESETS.map(({ id, title }) => ({ value: id, description: title }));
+}
+
+async function metrics(): Promise<Suggestion[]> {
+  const { chartMetrics } = await import('./sweep-chart.js');
+  return chartMetrics().map(named);
+}
+
+async function machines(typed: string): Promise<Suggestion[]> {
+  const { architectures, matrixPlatforms } = await import('@pinhole/machine');
+  const all = [...architectures, ...matrixPlatforms()];
+  return lastOfList(
+    all.map(({ id, title }) => ({ value: id, description: title })),
+    typed,
+  );
+}
+
+async function policies(typed: string): Promise<Suggestion[]> {
+  const { MATRIX_POLICIES, policyTitle } = await import('@pinhole/machine');
+  const all = MATRIX_POLICIES.map((id) => ({ value: id, description: policyTitle(id) }));
+  return lastOfList(all, typed);
+}
+
+async function rings(typed: string): Promise<Suggestion[]> {
+  const { MATRIX_RINGS } = await import('@pinhole/machine');
+  return lastOfList(MATRIX_RINGS.map(named), typed);
+}
+
+async function cells(): Promise<Suggestion[]> {
+  const { matrixCells } = await import('@pinhole/machine');
+  return matrixCells().map(({ id }) => named(id));
+}
+
 async function events(typed: string): Promise<Suggestion[]> {
   const { eventCatalogue } = await import('@pinhole/trace');
-  const before = typed.slice(0, typed.lastIndexOf(',') + 1);
+  const all = eventCatalogue.map(({ name, summary }) => ({ value: name, description: summary }));
   const help = { value: 'help', description: 'lists all events' };
-  const found = eventCatalogue.map(({ name, summary }) => ({
-    value: `${before}${name}`,
-    description: summary,
-  }));
-  return before === '' ? [...found, help] : found;
+  return lastOfList(typed.includes(',') ? all : [...all, help], typed);
+}
+
+// Of a,b,c the last is completed.
+function lastOfList(all: readonly Suggestion[], typed: string): Suggestion[] {
+  const before = typed.slice(0, typed.lastIndexOf(',') + 1);
+  return all.map(({ value, description }) => ({ value: `${before}${value}`, description }));
 }
 
 interface Schema {

@@ -95,7 +95,12 @@ function argumentAt(command: Command, index: number): Argument | undefined {
 }
 
 async function ofValue(of: Option | Argument, typed: string): Promise<Completions> {
-  const { suggestions, orFiles } = await suggestValues(valueName(of), of.argChoices, typed);
+  const { suggestions, orFiles } = await suggestValues(
+    valueName(of),
+    of.argChoices,
+    typed,
+    'long' in of ? of.long : undefined,
+  );
   return { suggestions: startingWith(suggestions, typed), orFiles };
 }
 

@@ -88,6 +88,25 @@ describe('what fits', () => {
     expect(await valuesOf('conform', 'virtio', '--device', 'rng-packed')).not.toEqual([]);
   });
 
+  test('machines, policies, rings and cells of the matrix', async () => {
+    expect(await valuesOf('matrix', '--arch', 'pseries,pseries-d')).toEqual([
+      'pseries,pseries-ddw',
+      'pseries,pseries-ddw-lost',
+    ]);
+    expect(await valuesOf('matrix', '--policy', 'rfc-2018-')).toEqual(['rfc-2018-direct-ops']);
+    expect(await valuesOf('matrix', '--ring=p')).toEqual(['packed']);
+    const [cell = ''] = await valuesOf('matrix', '--cell', 'pseries');
+    expect(pinhole(['matrix', '--cell', cell, '--format', 'json']).stdout).toContain(cell);
+  });
+
+  test('costs and columns', async () => {
+    expect(await valuesOf('run', '--costs=power9-')).toEqual(['power9-kvm', 'power9-tcg']);
+    expect(await valuesOf('sweep', '--metric', 'hcallsP')).toEqual(['hcallsPerRequest']);
+    expect(await valuesOf('sweep', '2-pinhole', '--set', 'machine.mem')).toEqual([
+      'machine.memory=',
+    ]);
+  });
+
   test('hostile words', async () => {
     for (const words of [[], [''], ['-'], ['--'], ['=', '=='], ['run', '--set', '='], ['\0']]) {
       await expect(complete(program, words)).resolves.toBeDefined();
@@ -99,9 +118,9 @@ test('every value of the command line has a source, or is named as one that nobo
   const unknown = all(program).flatMap((command) =>
     [...command.options, ...command.registeredArguments]
       .filter((of) => of.argChoices === undefined && command.name() !== 'complete')
-      .map(valueName)
-      .filter((name) => name !== '' && !isKnownValue(name))
-      .map((name) => `${command.name()}: <${name}>`),
+      .map((of) => ({ name: valueName(of), option: 'long' in of ? of.long : undefined }))
+      .filter(({ name, option }) => name !== '' && !isKnownValue(name, option))
+      .map(({ name, option = '' }) => `${command.name()}: ${option} <${name}>`),
   );
   expect(unknown, 'add it to completion-values.ts').toEqual([]);
 });

@@ -5,6 +5,8 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'no
 import { join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
+import { leavesOf } from '../src/man.js';
+import { createProgram } from '../src/program.js';
 import { firstPage } from './first-page/first-page.mjs';
 import { PROGRAM } from './pinhole.js';
 
@@ -69,6 +71,12 @@ describe.each(folders.map((folder) => [relative(root, join(folder, 'README.md'))
 test.each(packages)('the README of %s has an example', (name) => {
   const examples = parseExamples(readFileSync(join(root, 'packages', name, 'README.md'), 'utf8'));
   expect(examples.length).toBeGreaterThan(0);
+});
+
+test("the program's README has every command", () => {
+  const markdown = readFileSync(join(root, 'apps/cli/README.md'), 'utf8');
+  const names = leavesOf(createProgram()).map(([name]) => name);
+  expect(names.filter((name) => !markdown.includes(`| \`${name}`))).toEqual([]);
 });
 
 // The commands of the first page, word for word; what is shown is an excerpt.
