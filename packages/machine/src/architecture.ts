@@ -80,6 +80,11 @@ export interface Platform {
   readonly hasRestrictedMemoryAccess?: boolean;
   /** The bounce pool: shared memory that a device may always use. */
   readonly bouncePool?: { readonly base: number; readonly size: number };
+  /**
+   * Nothing happens for a while: the guest's timers fire. Called when the workload is over and counted.
+   * Default: there are none.
+   */
+  settle?(): void;
   counters(): PlatformCounters;
   /** What a device in `space` could reach now. */
   reach(space: DmaSpace): DeviceReach;

@@ -202,6 +202,7 @@ class ScenarioRun {
         })
       : emptyResult();
     const end = platform.counters();
+    platform.settle?.();
     const driver = probed.ok ? probed.driver : undefined;
     const facts: RunFacts = {
       schemaVersion: 1,

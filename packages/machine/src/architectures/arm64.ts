@@ -178,6 +178,7 @@ function buildArm64(options: PlatformOptions): Platform {
         },
     hasRestrictedMemoryAccess: hasRestrictedVirtioAccess(kernel, 'arm64', guest.secure),
     ...(swiotlb === undefined ? {} : { bouncePool: { base: swiotlb.base, size: swiotlb.size } }),
+    settle: () => bus?.settle(),
     counters: () => ({
       hcalls: swiotlb === undefined ? {} : { [MEM_SHARE]: swiotlb.size / PAGE_SIZE },
       ...(bus?.counts() ?? NO_COUNTS),

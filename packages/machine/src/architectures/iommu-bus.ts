@@ -85,6 +85,8 @@ export interface IommuBus {
   /** Absent: the guest leaves it alone, and it passes devices through. */
   readonly space?: IommuSpace;
   counts(): IommuBusCounts;
+  /** The timer of deferred invalidation fires, if something waits for it. */
+  settle(): void;
 }
 
 /** What the driver did, and what devices could do by it. */
@@ -132,7 +134,7 @@ export function buildIommuBus(options: IommuBusOptions): IommuBus {
       because: `${why}; ${direct.because}`,
       steps: [...steps, ...direct.steps],
     };
-    return { busSpace, dma, counts: () => NO_COUNTS };
+    return { busSpace, dma, counts: () => NO_COUNTS, settle: () => undefined };
   }
   const isDeferred = isInvalidationDeferred(options, steps);
   const space = new IommuSpace({
@@ -173,6 +175,9 @@ export function buildIommuBus(options: IommuBusOptions): IommuBus {
       tcesPeak: space.peakPages,
       translations: space.translations,
     }),
+    settle: () => {
+      if (ops.deferred > 0) ops.flush();
+    },
   };
 }
 

@@ -152,6 +152,7 @@ function buildX8664(options: PlatformOptions): Platform {
         },
     hasRestrictedMemoryAccess: hasRestrictedVirtioAccess(kernel, 'x86-64', guest.secure),
     ...(swiotlb === undefined ? {} : { bouncePool: { base: swiotlb.base, size: swiotlb.size } }),
+    settle: () => bus?.settle(),
     counters: () => ({
       hcalls: {},
       ...(bus?.counts() ?? NO_COUNTS),

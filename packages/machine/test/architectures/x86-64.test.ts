@@ -151,6 +151,21 @@ describe('behind an IOMMU', () => {
     ]);
   });
 
+  test('deferred, with vhost: it is told when the timer fires, and keeps nothing after', () => {
+    const told = (guest: Keys): unknown => {
+      const report = x86(true, {
+        machine: intel,
+        guest,
+        device: { vhost: 'on' },
+        workload: pageReads(8),
+      });
+      return [report.counters.vhost?.invalidates, report.counters.workload.iommu.commands];
+    };
+    // One invalidation of all the bus, after the workload; or one for each of 8 * 4 unmaps.
+    expect(told({})).toEqual([1, 0]);
+    expect(told(strict)).toEqual([32, 32]);
+  });
+
   test('large requests: a map for each element that the device finds in the ring', () => {
     const elements: number[] = [];
     const tracer = new Tracer({
