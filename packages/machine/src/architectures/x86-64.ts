@@ -144,7 +144,8 @@ function buildX8664(options: PlatformOptions): Platform {
     pages,
     dma,
     hook: guest.secure
-      ? { answer: true, because: 'guest memory is encrypted', dma }
+      ? // A device without the flag is past the IOMMU: bounce slots at their physical addresses.
+        { answer: true, because: 'guest memory is encrypted', dma: direct }
       : {
           answer: false,
           because: 'guest memory is not encrypted',

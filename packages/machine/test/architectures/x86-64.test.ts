@@ -442,6 +442,15 @@ describe('a guest with encrypted memory', () => {
   });
 });
 
+test('the hook of an encrypted guest knows that a device without the flag is past the IOMMU', () => {
+  const report = x86(false, {
+    machine: { iommu: 'intel-iommu' },
+    guest: { secure: true, kernel: 'rfc-2018' },
+  });
+  expect(report.verdict.outcome).toBe('works');
+  expect(report.decision.dmaOps).toBe('dma-direct + swiotlb');
+});
+
 describe('machines that cannot exist', () => {
   test.each([
     [
