@@ -118,6 +118,7 @@ export function renderRun(report: RunReport, costs?: CostEstimate | null): strin
     ['at set-up', setup === '' ? 'none' : setup],
     ['TCEs', `${counters.tcesLive} live at the end, ${counters.tcesPeak} at most`],
     ['translations', `${counters.translationsPerRequest.toFixed(2)} a request`],
+    ...vhostRows(counters.vhost),
     ['bounced', formatSize(counters.workload.bytesBounced)],
     [
       'device reach',
@@ -128,6 +129,16 @@ export function renderRun(report: RunReport, costs?: CostEstimate | null): strin
   ];
   const title = report.title === '' ? '' : `${report.title}\n\n`;
   return `${title}${rows.map(([key, value]) => `${key.padEnd(13)} ${value}`.trimEnd()).join('\n')}\n`;
+}
+
+// A data plane of its own, and what its IOTLB had to ask for.
+function vhostRows(vhost: RunReport['counters']['vhost']): [string, string][] {
+  if (vhost === null) return [];
+  const { misses, missesPerRequest, invalidatesPerRequest, updates, evictions, stalls } = vhost;
+  if (updates + misses + stalls === 0) return [['vhost', 'no IOTLB']];
+  const perRequest = `${missesPerRequest.toFixed(2)} misses and ${invalidatesPerRequest.toFixed(2)} invalidations a request`;
+  const rest = `${updates} updates, ${evictions} evictions, ${stalls} stalls in all`;
+  return [['vhost', `${perRequest}; ${rest}`]];
 }
 
 // A device reports success all the same. [qemu v7.2 softmmu/physmem.c address_space_map]

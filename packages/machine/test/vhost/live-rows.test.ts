@@ -46,7 +46,7 @@ test('the requests: only one mix of the three kinds has these totals and comes t
     }
   }
   // Per request a header, a status byte and an indirect table; sixteen TCEs for each page of data.
-  const tces = ([a = 0, b = 0, c = 0]) => 3 * 28 + 16 * (a + 2 * b + 16 * c);
+  const tces = ([a = 0, b = 0, c = 0]: readonly number[]) => 3 * 28 + 16 * (a + 2 * b + 16 * c);
   expect(mixes.map((mix) => [...mix, tces(mix)])).toEqual([
     [10, 13, 5, 1940],
     [21, 1, 6, 1988],

@@ -1,8 +1,7 @@
 import type { DmaAccess } from '@pinhole/memory';
 
-/** What a translation lets a device do, as messages have it: the values of `DmaAccess`. [linux v6.1.176 include/uapi/linux/vhost_types.h] */
+/** What a translation lets a device do, as messages have it: bits, as in `DmaAccess`. [linux v6.1.176 include/uapi/linux/vhost_types.h] */
 export const VHOST_ACCESS_RO = 1;
-export const VHOST_ACCESS_WO = 2;
 export const VHOST_ACCESS_RW = 3;
 
 /** A message between QEMU and the data plane; bus addresses and sizes in bytes. [linux v6.1.176 include/uapi/linux/vhost_types.h vhost_iotlb_msg] */
