@@ -6,6 +6,7 @@ export const Ccw = {
   VDEV_RESET: 0x33,
   SET_IND: 0x43,
   SET_CONF_IND: 0x53,
+  SET_IND_ADAPTER: 0x73,
   READ_FEAT: 0x12,
   WRITE_FEAT: 0x11,
   READ_CONF: 0x22,
@@ -32,6 +33,7 @@ export const CcwSize = {
   VQ_INFO: 32,
   FEATURES: 5,
   INDICATORS: 8,
+  THININT_AREA: 25,
   STATUS: 1,
 } as const;
 

@@ -24,7 +24,7 @@ export interface VirtioCcwOptions {
 
 /** A virtio device behind a virtual subchannel. */
 export interface VirtioCcwDevice extends ChannelDevice {
-  /** Registers who hears of the subchannel's unsolicited interrupts, in place of whoever did before. */
+  /** Registers who hears of interrupts, the subchannel's and the adapter's, in place of whoever did before. */
   onInterrupt(handler: () => void): void;
   /** A reset of the whole machine: the subchannel is off and on again, no revision is set. */
   reset(): void;
@@ -44,6 +44,9 @@ export interface SavedVirtioCcw {
   /** Where the indicators are; 0: nowhere. */
   readonly indicators: number;
   readonly configIndicators: number;
+  /** Of adapter interrupts: the summary indicator (0: there are none), and the first queue's bit. */
+  readonly summaryIndicator: number;
+  readonly firstBit: number;
   readonly device: SavedDevice;
 }
 
@@ -54,9 +57,8 @@ const EINVAL = -22;
  * command and its end: there are no programs of several, no busy subchannel, no path management.
  * [VIRTIO v1.2 §4.3 "Virtio Over Channel I/O"] [qemu hw/s390x/virtio-ccw.c virtio_ccw_cb]
  *
- * Deviates: no revision 0, so every command before SET_VIRTIO_REV is rejected; no adapter interrupts:
- * SET_IND_ADAPTER is rejected, as by a host without them, and a device with more than 64 queues has no
- * indicators. A queue that is too large is refused before its addresses are taken.
+ * Deviates: no revision 0, so every command before SET_VIRTIO_REV is rejected. A queue that is too large
+ * is refused before its addresses are taken. Interruption subclasses have no effect.
  */
 export function createVirtioCcw(options: VirtioCcwOptions): VirtioCcwDevice {
   // Reserved for future use. [VIRTIO v1.4 §4.3.4 "Features reserved for future use"]
@@ -76,6 +78,8 @@ class VirtioCcw implements VirtioCcwDevice {
   #revision = -1;
   #indicators: Gpa = 0;
   #configIndicators: Gpa = 0;
+  #summaryIndicator: Gpa = 0;
+  #firstBit = 0;
   #driverFeatures = 0n;
   #interrupt: (() => void) | undefined;
 
@@ -85,7 +89,9 @@ class VirtioCcw implements VirtioCcwDevice {
     this.senseId = { cuType: CCW_CU_TYPE, cuModel: device.deviceId };
     device.onInterrupt((cause, index) => {
       if (cause === 'config') this.#indicate(this.#configIndicators, 0);
-      else if (index !== undefined) this.#indicate(this.#indicators, index);
+      else if (index === undefined) return;
+      else if (this.#hasAdapterInterrupts) this.#indicateByAdapter(index);
+      else this.#indicate(this.#indicators, index);
     });
   }
 
@@ -135,9 +141,17 @@ class VirtioCcw implements VirtioCcwDevice {
       case Ccw.SET_VQ:
         return this.#sized(command, CcwSize.VQ_INFO, (at) => this.#setQueue(at));
       case Ccw.SET_IND:
+        if (this.#hasAdapterInterrupts) return REJECT;
         if (this.#core.queues.length > CCW_MAX_QUEUES) return REJECT;
         return this.#sized(command, CcwSize.INDICATORS, (at) => {
           this.#indicators = this.#readAddress(at);
+        });
+      case Ccw.SET_IND_ADAPTER:
+        if (this.#indicators !== 0 && !this.#hasAdapterInterrupts) return REJECT;
+        return this.#sized(command, CcwSize.THININT_AREA, (at) => {
+          this.#summaryIndicator = this.#readAddress(at);
+          this.#indicators = this.#readAddress(at + 8);
+          this.#firstBit = this.#readAddress(at + 16);
         });
       case Ccw.SET_CONF_IND:
         return this.#sized(command, CcwSize.INDICATORS, (at) => {
@@ -166,6 +180,8 @@ class VirtioCcw implements VirtioCcwDevice {
       revision: this.#revision,
       indicators: this.#indicators,
       configIndicators: this.#configIndicators,
+      summaryIndicator: this.#summaryIndicator,
+      firstBit: this.#firstBit,
       device: this.#core.save(),
     };
   }
@@ -174,6 +190,8 @@ class VirtioCcw implements VirtioCcwDevice {
     this.#revision = state.revision;
     this.#indicators = state.indicators;
     this.#configIndicators = state.configIndicators;
+    this.#summaryIndicator = state.summaryIndicator;
+    this.#firstBit = state.firstBit;
     this.#driverFeatures = BigInt(state.device.features);
     this.#core.restore(state.device);
   }
@@ -263,7 +281,7 @@ class VirtioCcw implements VirtioCcwDevice {
     return undefined;
   }
 
-  /** An address that is no memory takes no indicators. */
+  /** An address that no memory has takes no indicators. */
   #readAddress(at: Gpa): Gpa {
     const address = this.#memory.readU64Be(at);
     return address < 2n ** 53n ? Number(address) : 0;
@@ -279,10 +297,33 @@ class VirtioCcw implements VirtioCcwDevice {
     this.#interrupt?.();
   }
 
+  /** Both stages are where they can be set. [qemu hw/s390x/virtio-ccw.c thinint_active] */
+  get #hasAdapterInterrupts(): boolean {
+    return this.#indicators !== 0 && this.#summaryIndicator !== 0;
+  }
+
+  /**
+   * Sets a bit, counted from the left of the first byte, and interrupts if the summary was clear.
+   * [VIRTIO v1.2 §4.3.3.1.2 "Notification via Adapter I/O Interrupts"]
+   */
+  #indicateByAdapter(index: number): void {
+    const bit = this.#firstBit + index;
+    const at = this.#indicators + Math.floor(bit / 8);
+    if (this.#memory.isBacked(at, 1)) {
+      this.#memory.writeU8(at, this.#memory.readU8(at) | (0x80 >> (bit % 8)));
+    }
+    const summary = this.#summaryIndicator;
+    if (!this.#memory.isBacked(summary, 1) || this.#memory.readU8(summary) !== 0) return;
+    this.#memory.writeU8(summary, 1);
+    this.#interrupt?.();
+  }
+
   #resetDevice(): void {
     this.#core.reset();
     this.#driverFeatures = 0n;
     this.#indicators = 0;
     this.#configIndicators = 0;
+    this.#summaryIndicator = 0;
+    this.#firstBit = 0;
   }
 }

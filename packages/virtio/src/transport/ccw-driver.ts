@@ -12,6 +12,7 @@ import {
   type ChannelStatus,
 } from './ccw-commands.js';
 import type { PciInterrupts } from './pci-interrupts.js';
+import { VIRTIO_QUEUE_MAX } from './queue-registers.js';
 import type { InterruptHandler, QueueSetup, VirtioTransport } from './transport.js';
 
 /** Bytes that the driver needs for payloads and indicators. */
@@ -20,8 +21,11 @@ export const CCW_AREA_SIZE = 1024;
 const INDICATORS = 0;
 const CONFIG_INDICATORS = 8;
 const STATUS = 16;
+const SUMMARY = 17;
 const PAYLOAD = 32;
 const CONFIG = 256;
+/** A bit for each queue that there can be: 128 bytes. */
+const ADAPTER_INDICATORS = 512;
 
 /** [linux v6.1 arch/s390/include/uapi/asm/virtio-ccw.h KVM_VIRTIO_CCW_RING_ALIGN] */
 const KVM_VIRTIO_CCW_RING_ALIGN = 4096;
@@ -48,8 +52,8 @@ export type CcwTransportResult =
  * Drives a virtio device behind a subchannel, with the highest revision that it takes.
  * [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_online, virtio_ccw_set_transport_rev]
  *
- * Deviates: one area for all payloads, where Linux allocates one a command; classic indicators only, as
- * where adapter interrupts are not to be had; revision 0, the legacy interface, is not tried.
+ * Deviates: one area for all payloads, where Linux allocates one a command, and for adapter indicators,
+ * which Linux's devices share; revision 0, the legacy interface, is not tried.
  */
 export function createCcwTransport(
   device: ChannelDevice,
@@ -89,6 +93,9 @@ class CcwTransport implements VirtioTransport {
   /** The host's cookies, by queue. */
   readonly #cookies = new Map<number, number>();
   #handler: InterruptHandler | undefined;
+  /** Queues that were set up: no others are looked for. */
+  #queues = 0;
+  #hasAdapterInterrupts = false;
   #lastConfig: Uint8Array | undefined;
   #generation = 0;
 
@@ -131,6 +138,8 @@ class CcwTransport implements VirtioTransport {
     if (value === 0) {
       this.#start(Ccw.VDEV_RESET, undefined, 0);
       this.#cookies.clear();
+      this.#queues = 0;
+      this.#hasAdapterInterrupts = false;
       return;
     }
     if ((value & ~old & VIRTIO_CONFIG_S_DRIVER_OK) !== 0) this.#registerIndicators();
@@ -139,8 +148,7 @@ class CcwTransport implements VirtioTransport {
   }
 
   queueMaxSize(index: number): number {
-    // Indicators tell no more queues apart.
-    if (index >= CCW_MAX_QUEUES) return 0;
+    if (index >= VIRTIO_QUEUE_MAX) return 0;
     this.#memory.writeU16Be(this.#area + PAYLOAD, index);
     this.#memory.writeU16Be(this.#area + PAYLOAD + 2, 0);
     const status = this.#start(Ccw.READ_VQ_CONF, PAYLOAD, CcwSize.VQ_CONFIG);
@@ -150,6 +158,7 @@ class CcwTransport implements VirtioTransport {
   /** [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_setup_vq] */
   setupQueue(index: number, setup: QueueSetup): void {
     const at = this.#area + PAYLOAD;
+    this.#queues = Math.min(Math.max(this.#queues, index + 1), VIRTIO_QUEUE_MAX);
     this.#memory.writeU64Be(at, setup.desc);
     this.#memory.writeU32Be(at + 8, 0);
     this.#memory.writeU16Be(at + 12, index);
@@ -205,36 +214,59 @@ class CcwTransport implements VirtioTransport {
     this.#handler = handler;
   }
 
-  /** Each bit is cleared before its queue is looked at. [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_int_handler] */
+  /**
+   * The summary is cleared before the queues' bits are looked at, and each of those before its queue is.
+   * [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_int_handler, virtio_airq_handler]
+   */
   pollInterrupt(): boolean {
-    const queues = this.#take(INDICATORS);
-    const config = this.#take(CONFIG_INDICATORS);
-    for (let index = 0; index < CCW_MAX_QUEUES; index += 1) {
-      if (((queues >> BigInt(index)) & 1n) !== 0n) this.#handler?.('queue', index);
+    this.#memory.writeU8(this.#area + SUMMARY, 0);
+    let hasAny = false;
+    for (let index = 0; index < this.#queues; index += 1) {
+      if (!this.#takeBit(this.#bitOf(index))) continue;
+      hasAny = true;
+      this.#handler?.('queue', index);
     }
-    if ((config & 1n) !== 0n) {
-      this.#generation += 1;
-      this.#handler?.('config');
-    }
-    return queues !== 0n || (config & 1n) !== 0n;
+    if (!this.#takeBit(lowBit(CONFIG_INDICATORS, 0))) return hasAny;
+    this.#generation += 1;
+    this.#handler?.('config');
+    return true;
   }
 
-  #take(indicators: number): bigint {
-    const value = this.#memory.readU64Be(this.#area + indicators);
-    if (value !== 0n) this.#memory.writeU64Be(this.#area + indicators, 0n);
-    return value;
+  /** Adapter indicators are counted from the left, classic ones from the right. */
+  #bitOf(index: number): IndicatorBit | undefined {
+    if (this.#hasAdapterInterrupts) {
+      return { byte: ADAPTER_INDICATORS + Math.floor(index / 8), mask: 0x80 >> (index % 8) };
+    }
+    return index < CCW_MAX_QUEUES ? lowBit(INDICATORS, index) : undefined;
   }
 
-  /** [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_find_vqs] */
+  #takeBit(bit: IndicatorBit | undefined): boolean {
+    if (bit === undefined) return false;
+    const at = this.#area + bit.byte;
+    const value = this.#memory.readU8(at);
+    if ((value & bit.mask) === 0) return false;
+    this.#memory.writeU8(at, value & ~bit.mask);
+    return true;
+  }
+
+  /** Adapter interrupts if the host has them, else classic ones. [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_find_vqs] */
   #registerIndicators(): void {
-    for (const [code, at] of [
-      [Ccw.SET_IND, INDICATORS],
-      [Ccw.SET_CONF_IND, CONFIG_INDICATORS],
-    ] as const) {
-      this.#memory.writeU64Be(this.#area + at, 0n);
-      this.#memory.writeU64Be(this.#area + PAYLOAD, BigInt(this.#area + at));
-      this.#start(code, PAYLOAD, CcwSize.INDICATORS);
-    }
+    const { THININT_AREA } = CcwSize;
+    const payload = this.#area + PAYLOAD;
+    this.#memory.fill(this.#area + ADAPTER_INDICATORS, VIRTIO_QUEUE_MAX / 8, 0);
+    this.#memory.fill(payload, THININT_AREA, 0);
+    this.#memory.writeU64Be(payload, BigInt(this.#area + SUMMARY));
+    this.#memory.writeU64Be(payload + 8, BigInt(this.#area + ADAPTER_INDICATORS));
+    const status = this.#start(Ccw.SET_IND_ADAPTER, PAYLOAD, THININT_AREA, true);
+    this.#hasAdapterInterrupts = status.ok;
+    if (!status.ok) this.#register(Ccw.SET_IND, INDICATORS);
+    this.#register(Ccw.SET_CONF_IND, CONFIG_INDICATORS);
+  }
+
+  #register(code: number, indicators: number): void {
+    this.#memory.writeU64Be(this.#area + indicators, 0n);
+    this.#memory.writeU64Be(this.#area + PAYLOAD, BigInt(this.#area + indicators));
+    this.#start(code, PAYLOAD, CcwSize.INDICATORS);
   }
 
   #start(
@@ -246,6 +278,17 @@ class CcwTransport implements VirtioTransport {
     const address = at === undefined ? 0 : this.#area + at;
     return this.#device.start({ code, address, count, suppressesLength });
   }
+}
+
+/** A bit of the area. */
+interface IndicatorBit {
+  readonly byte: number;
+  readonly mask: number;
+}
+
+/** Bit `index` of a big-endian value of 64 bits. */
+function lowBit(value: number, index: number): IndicatorBit {
+  return { byte: value + 7 - Math.floor(index / 8), mask: 1 << (index % 8) };
 }
 
 function isConfig(offset: number, end: number): boolean {

@@ -1,5 +1,7 @@
 import { createGuestMemory, createSystemMemorySpace, type SparseMemory } from '@pinhole/memory';
 import {
+  Ccw,
+  type ChannelDevice,
   connectCcwInterrupts,
   connectMmioInterrupts,
   connectPciInterrupts,
@@ -222,13 +224,21 @@ export const WAYS: readonly Way[] = [
     },
   },
   {
-    name: 'ccw, polled, split ring',
+    name: 'ccw, classic indicators, polled, split ring',
     supported: SPLIT,
     isPolled: true,
-    connect: ({ core, memory }) =>
-      transportOf(
-        createCcwTransport(createVirtioCcw({ device: core, memory }), { memory, area: CCW_AREA }),
-      ),
+    connect: ({ core, memory }) => {
+      const ccw = createVirtioCcw({ device: core, memory });
+      const classic: ChannelDevice = {
+        senseId: ccw.senseId,
+        notify: (data, cookie) => ccw.notify(data, cookie),
+        start: (command) =>
+          command.code === Ccw.SET_IND_ADAPTER
+            ? { ok: false, reason: 'command-reject' }
+            : ccw.start(command),
+      };
+      return transportOf(createCcwTransport(classic, { memory, area: CCW_AREA }));
+    },
   },
 ];
 
