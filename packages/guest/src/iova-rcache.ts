@@ -2,7 +2,7 @@
 import type { IovaDomain } from './iova-domain.js';
 
 /** Ranges of 2^0 to 2^5 pages are kept. [linux v6.1 drivers/iommu/iova.c IOVA_RANGE_CACHE_MAX_SIZE] */
-export const IOVA_RANGE_CACHE_MAX_SIZE = 6;
+const IOVA_RANGE_CACHE_MAX_SIZE = 6;
 /** [linux v6.1 drivers/iommu/iova.c IOVA_MAG_SIZE] */
 const IOVA_MAG_SIZE = 127;
 /** [linux v6.1 drivers/iommu/iova.c MAX_GLOBAL_MAGS] */

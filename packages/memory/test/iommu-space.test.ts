@@ -145,7 +145,7 @@ describe('the IOTLB', () => {
     (iotlbSize) => {
       const space = createSpace({ iotlbSize });
       space.map(1, 0x1000, 40, RW);
-      const seen = new Map<number, { generation: number; found: string }>();
+      const seen = new Map<number, { generation: number | undefined; found: string }>();
       fc.assert(
         fc.property(
           fc.array(fc.tuple(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 0, max: 9 })), {
@@ -161,7 +161,8 @@ describe('the IOTLB', () => {
                 const { generation } = space;
                 const found = access(space, pfn * 4096);
                 const before = seen.get(pfn);
-                if (before?.generation === space.generation) expect(found).toBe(before.found);
+                if (before !== undefined && before.generation === space.generation)
+                  expect(found).toBe(before.found);
                 // The walk itself may have emptied the cache.
                 if (found.startsWith('0x') && generation === space.generation) {
                   seen.set(pfn, { generation, found });
@@ -174,6 +175,31 @@ describe('the IOTLB', () => {
       expect(seen.size).toBeGreaterThan(0);
     },
   );
+
+  test('with an observer each translation is asked for, and seen', () => {
+    const seen: string[] = [];
+    const space = createSpace({
+      iotlbSize: 4,
+      observer: {
+        translated: (iova, gpa, how) => seen.push(`${iova} ${gpa} ${how}`),
+        invalidated: (pfn, count) => seen.push(`invalidated ${pfn} ${count}`),
+      },
+    });
+    expect(space.generation).toBeUndefined();
+    space.map(1, 0x7000, 1, 1);
+    access(space, 0x1008);
+    access(space, 0x1008);
+    access(space, 0x1008, WRITE);
+    space.invalidate(1, 2);
+    space.invalidateAll();
+    expect(seen).toEqual([
+      `${0x1008} ${0x7008} 1`,
+      `${0x1008} ${0x7008} 1`,
+      `${0x1008} undefined 2`,
+      'invalidated 1 2',
+      'invalidated undefined undefined',
+    ]);
+  });
 
   test('a remembered translation counts, as a hit', () => {
     const cached = createSpace({ iotlbSize: 1 });
