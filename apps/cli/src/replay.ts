@@ -28,8 +28,9 @@ import { writeWhole } from './files.js';
 import { renderReplayHtml } from './replay-html.js';
 import { checkFormat, InputFile } from './replay-inputs.js';
 import { openObservers } from './replay-observers.js';
-import { type FileReport, isClean, type ReplayOutcome, toJson, toText } from './replay-text.js';
-import { Progress } from './terminal.js';
+import { type FileReport, isClean, type ReplayOutcome, toJson } from './replay-outcome.js';
+import { renderReplay } from './replay-text.js';
+import { Progress, showsColor, terminalWidth } from './terminal.js';
 
 /** Options of `pinhole replay`. */
 export interface ReplayOptions {
@@ -81,7 +82,11 @@ export async function replay(options: ReplayOptions): Promise<void> {
     profile.end();
     writeWhole(options.html, renderReplayHtml(result, profile, commandLine()));
   }
-  process.stdout.write(options.format === 'json' ? toJson(result) : toText(result));
+  process.stdout.write(
+    options.format === 'json'
+      ? toJson(result)
+      : renderReplay(result, { width: terminalWidth(), color: showsColor() }),
+  );
   if (!isClean(result)) process.exitCode = EXIT.FAILED;
 }
 

@@ -6,7 +6,7 @@ import { type ReplayReport, RunProfile } from '@pinhole/machine';
 import { findRecording, type RecordingName } from '@pinhole/recordings';
 import { describe, expect, test } from 'vitest';
 import { renderReplayHtml } from '../src/replay-html.js';
-import type { FileReport } from '../src/replay-text.js';
+import type { FileReport } from '../src/replay-outcome.js';
 import { HOSTILE } from './compare-samples.js';
 import { faults, references } from './html-faults.js';
 import { pinhole, scratchFolder } from './pinhole.js';
@@ -61,6 +61,14 @@ test('a leak: entries in the warning colour, the finding with its evidence and r
   expect(text(html)).toContain('requests still had buffers mapped at the end');
 });
 
+test('a run behind VT-d: requests and maps, nothing about windows', () => {
+  const html = page('linux6.12-x86-intel-iommu');
+  expect(faults(html)).toEqual([]);
+  expect(text(html)).toMatch(/translations: of device accesses\s+11,020\s+0/);
+  expect(html).not.toMatch(/id="windows"|hypercalls/);
+  expect(text(html)).toMatch(/0000:00:01\.0\s+1,872\s/);
+});
+
 test("without the guest's trace there is a page, too", () => {
   const html = page('linux6.12-pinhole-smp2', false);
   expect(faults(html)).toEqual([]);
@@ -68,7 +76,7 @@ test("without the guest's trace there is a page, too", () => {
   expect(html.match(/<svg [^>]*role="img"/g)).toHaveLength(3);
 });
 
-test('what the files say is text, whatever it is', () => {
+test.each(['spapr-tce', HOSTILE])('what the files say is text, whatever it is: %#', (iommu) => {
   const problems = { malformed: 1 } as unknown as FileReport['summary']['problems'];
   const file: FileReport = {
     path: HOSTILE,
@@ -83,6 +91,12 @@ test('what the files say is text, whatever it is', () => {
       kernelFrom: HOSTILE,
       devices: { [HOSTILE]: HOSTILE },
       ddw: HOSTILE,
+      platform: HOSTILE,
+      iommu,
+      swiotlb: { base: HOSTILE, bytes: 0, areas: 1, from: HOSTILE, slots: 0, peak: 0 },
+      joined: HOSTILE,
+      windows: [],
+      liobns: [],
     },
     hypervisor: {
       mismatches: [{ line: 1, event: HOSTILE, what: HOSTILE, logged: HOSTILE, model: HOSTILE }],
@@ -99,9 +113,10 @@ test('what the files say is text, whatever it is', () => {
       },
     ],
   } as unknown as ReplayReport;
-  // Counts that this report does not have are shown as 0.
-  Object.assign(report.hypervisor, { hcalls: 0, hcallMismatches: 0, translations: 0 });
-  Object.assign(report.hypervisor, { translationMismatches: 0, rtasCalls: 0, rtasMismatches: 0 });
+  const counts = ['hcall', 'translation', 'rtas', 'request', 'invalidation'].flatMap((name) =>
+    [`${name}s`, `${name}Mismatches`, `${name}Calls`].map((key) => [key, 0]),
+  );
+  Object.assign(report.hypervisor, Object.fromEntries(counts));
   const profile = new RunProfile();
   profile.devices.set(HOSTILE, {
     device: HOSTILE,

@@ -138,7 +138,7 @@ describe('replay', () => {
     const { code, stdout } = pinhole(['replay', '--qemu-trace', write('changed.log', changed)]);
     expect(code).toBe(1);
     expect(stdout).toContain(
-      `line ${line}: spapr_iommu_xlate: perm: the log has 0x1, the model 0x3`,
+      `QEMU line ${line}: spapr_iommu_xlate: perm: recorded 0x1, the model has 0x3`,
     );
   });
 
