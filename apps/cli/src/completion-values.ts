@@ -30,7 +30,7 @@ const SOURCES: Readonly<Record<string, Source>> = {
 const FILES: readonly string[] = ['file', 'path', 'scenario'];
 
 /** Values that nobody can guess. */
-export const FREE: readonly string[] = ['number', 'size', 'command line', 'i/n'];
+const FREE: readonly string[] = ['number', 'size', 'command line', 'i/n'];
 
 /** Whether anything is known of a value with this name, of this option. */
 export const isKnownValue = (name: string, option = ''): boolean =>
