@@ -3,7 +3,7 @@
 //   node test/vhost/vhost-page.mjs --write  writes it
 import { writeFileSync } from 'node:fs';
 import { parseScenario, runScenario } from '@pinhole/machine';
-import { createVhostRig, LIVE_REQUESTS, placeLiveRequests } from './rig.mjs';
+import { createVhostRig, DISK, LIVE_REQUESTS, placeLiveRequests } from './rig.mjs';
 
 const KIB = 1024;
 const MIB = 2 ** 20;
@@ -50,7 +50,7 @@ function run(machine, device, kernel, workload) {
 guest: { kernel: ${kernel} }
 devices: [{ type: virtio-blk, iommuPlatform: true, ${device} }]
 workload: [${workload}]`;
-  return runScenario(parseScenario(text));
+  return runScenario(parseScenario(text), { disk: DISK });
 }
 
 const READS_64K = '{ read: { offset: 0, length: 4MiB, block: 64KiB } }';

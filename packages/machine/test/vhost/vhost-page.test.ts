@@ -6,4 +6,4 @@ import { vhostPage } from './vhost-page.mjs';
 test('docs/VHOST.md is up to date (npm run docs:vhost)', () => {
   const page = readFileSync(new URL('../../../../docs/VHOST.md', import.meta.url), 'utf8');
   expect(page).toBe((vhostPage as () => string)());
-}, 120_000);
+}, 300_000);
