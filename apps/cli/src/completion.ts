@@ -26,7 +26,9 @@ export async function answer(program: Command, words: readonly string[]): Promis
   const { suggestions, orFiles } = await complete(program, words);
   const isOpen = suggestions.some(({ value }) => value.endsWith('='));
   const directive = (orFiles ? 0 : DIRECTIVE.NO_FILES) | (isOpen ? DIRECTIVE.NO_SPACE : 0);
-  const lines = suggestions.map(({ value, description }) => `${value}\t${description}`);
+  const lines = suggestions.map(
+    ({ value, description }) => `${value}\t${description.replace(/\s+/g, ' ')}`,
+  );
   process.stdout.write([...lines, `:${directive}`, ''].join('\n'));
 }
 

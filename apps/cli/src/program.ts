@@ -150,6 +150,7 @@ export function createProgram(): Command {
     .option('--output <file>', 'where the rows go; an ndjson file that was begun is gone on with')
     .addOption(chartOption())
     .addOption(metricOption())
+    .option('--html <file>', 'write the rows and charts as one self-contained page, too')
     .option('--shard <i/n>', 'only every n-th point, from the i-th on; see pinhole merge')
     .action(async (...args: Parameters<typeof import('./sweep.js').sweep>) =>
       (await import('./sweep.js')).sweep(...args),
@@ -311,7 +312,8 @@ The line goes into the shell's start-up file (~/.bashrc, ~/.zshrc after compinit
     .helpOption(false)
     .allowUnknownOption()
     .action(async () => {
-      const words = process.argv.slice(process.argv.indexOf('--') + 1);
+      const start = process.argv.indexOf('--');
+      const words = start < 0 ? [] : process.argv.slice(start + 1);
       await (await import('./completion.js')).answer(program, words);
     });
   program

@@ -97,6 +97,11 @@ describe.skipIf(!hasTerminals || !isInstalled('zsh'))('in zsh', () => {
       'pinhole run --set machine.arch=pseries ',
     );
   });
+
+  test('files', async () => {
+    expect(await next('pinhole run mine.y\t')).toBe('pinhole run mine.yaml ');
+    expect(await next('pinhole list min\t')).toBe('pinhole list min');
+  });
 });
 
 describe.skipIf(!isInstalled('fish'))('in fish', () => {
