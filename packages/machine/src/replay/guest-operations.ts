@@ -206,7 +206,7 @@ export class GuestOperationReader {
     const { thread, cpu, level } = this.#whoOf(args);
     this.#endUnmapSg(thread);
     const traced = this.#take(thread);
-    this.#options.onOperation({
+    const operation: GuestOperation = {
       kind,
       line,
       startLine: traced[0]?.line ?? line,
@@ -219,12 +219,15 @@ export class GuestOperationReader {
       gpa: physicalOf(args),
       dmaAddr: args.dma_addr as bigint,
       traced,
-      ...this.#takeBounced(thread),
-      ...virtualOf(args),
       isLoose: this.#loose.delete(thread),
       // [linux v6.1 arch/powerpc/platforms/pseries/lpar.c hcall_trace_depth]
       isUntraced: !this.#stray.delete(thread) && traced.length === 0 && level > 0,
-    });
+    };
+    // Only some have these: others are not copied.
+    const hasMore = this.#bounced.size > 0 || args.virt_addr !== undefined;
+    this.#options.onOperation(
+      hasMore ? { ...operation, ...this.#takeBounced(thread), ...virtualOf(args) } : operation,
+    );
   }
 
   #bounce(args: TraceEvent['args'], line: number): void {

@@ -129,7 +129,7 @@ export class TceRunReplay implements RunReplay {
 
   qemuEvent(event: TraceEvent, line: number): void {
     this.#hypervisor.event(event, line);
-    this.#virtqueues.event(event, line);
+    if (!event.name.startsWith('spapr_')) this.#virtqueues.event(event, line);
     if (event.name === 'spapr_iommu_ddw_create') {
       this.#pageShifts.set(Number(event.args.liobn), log2(event.args.pg_size as bigint));
     }
