@@ -1,5 +1,4 @@
 /** Which constants a command estimates times with, and estimates for people. */
-import { closeSync, readFileSync } from 'node:fs';
 import { formatSize } from '@pinhole/base';
 import {
   COST_ITEMS,
@@ -13,7 +12,7 @@ import {
   parseCosts,
 } from '@pinhole/machine';
 import { InputError } from './exit.js';
-import { openToRead } from './files.js';
+import { readWhole } from './files.js';
 
 /** Options of commands that estimate times. */
 export interface CostsOptions {
@@ -36,12 +35,7 @@ export function loadCosts(options: CostsOptions, arch: string): CostPreset | und
     );
   }
   if (costsFile !== undefined) {
-    const fd = openToRead(costsFile, 'a costs file');
-    try {
-      return parseCosts(readFileSync(fd, 'utf8'), { file: costsFile, base });
-    } finally {
-      closeSync(fd);
-    }
+    return parseCosts(readWhole(costsFile, 'a costs file'), { file: costsFile, base });
   }
   if (base !== undefined) return base;
   throw new InputError(

@@ -4,6 +4,7 @@ import {
   existsSync,
   fstatSync,
   openSync,
+  readFileSync,
   readSync,
   statSync,
   writeFileSync,
@@ -51,6 +52,23 @@ export function openToRead(path: string, what: string): number {
   closeSync(fd);
   const found = stat.isDirectory() ? 'a directory' : 'no regular file';
   throw new InputError(`${path}: expected ${what}, found ${found}`);
+}
+
+/** No text that is read whole is longer. Bytes. */
+const MAX_TEXT = 2 ** 28;
+
+/** Reads a whole text; `what` says what was expected there. @throws InputError */
+export function readWhole(path: string, what: string): string {
+  const fd = openToRead(path, what);
+  try {
+    const { size } = fstatSync(fd);
+    if (size > MAX_TEXT) {
+      throw new InputError(`${path}: expected at most ${MAX_TEXT} bytes, found ${size}`);
+    }
+    return readFileSync(fd, 'utf8');
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** Checks, before anything else happens, that a file could be written. @throws InputError */

@@ -1,7 +1,7 @@
-import { closeSync, readFileSync } from 'node:fs';
 import { mergeSweeps, type NamedSweep, readSweepFile } from '@pinhole/machine';
 import { InputError } from './exit.js';
-import { checkWritable, openToRead, writeWhole } from './files.js';
+import { checkWritable, readWhole, writeWhole } from './files.js';
+import { svgFile } from './report/svg.js';
 import { checkMetric, sweepChart } from './sweep-chart.js';
 import { formatSweep, type SweepFormat } from './sweep-output.js';
 import { terminalWidth } from './terminal.js';
@@ -31,15 +31,10 @@ export async function merge(names: readonly string[], options: MergeOptions): Pr
     process.stderr.write(`wrote ${output}\n`);
   }
   if (chart === undefined) return;
-  writeWhole(chart, sweepChart(merged.header, merged.rows, metric));
+  writeWhole(chart, svgFile(sweepChart(merged.header, merged.rows, metric)));
   process.stderr.write(`wrote ${chart}\n`);
 }
 
 function readShard(name: string): NamedSweep {
-  const fd = openToRead(name, 'a file of a sweep');
-  try {
-    return { name, ...readSweepFile(readFileSync(fd, 'utf8'), name) };
-  } finally {
-    closeSync(fd);
-  }
+  return { name, ...readSweepFile(readWhole(name, 'a file of a sweep'), name) };
 }

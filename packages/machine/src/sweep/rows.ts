@@ -5,6 +5,7 @@ import type { RunReport } from '../report.js';
 import type { SweepPoint } from './plan.js';
 import type { SweepAxis } from './values.js';
 
+/** What a cell of a row can hold; null where there is nothing to say. */
 export type SweepValue = string | number | null;
 
 /** Column names and values, in the order of {@link sweepColumns}. */
@@ -123,7 +124,7 @@ export const SWEEP_COLUMNS: readonly SweepColumn[] = [
 ];
 
 /** Of a point that could not be run, why. */
-export const ERROR_COLUMN = 'error';
+const ERROR_COLUMN = 'error';
 
 /** All column names of a sweep, in order: `point`, the axes, what was found, `error`. */
 export function sweepColumns(axes: readonly SweepAxis[]): string[] {

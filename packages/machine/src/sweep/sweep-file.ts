@@ -63,7 +63,7 @@ export function sweepRowLine(row: SweepRow): string {
 }
 
 /** Whether a point is in a shard. */
-export function isInShard(index: number, shard: Shard | null): boolean {
+function isInShard(index: number, shard: Shard | null): boolean {
   return shard === null || index % shard.of === shard.index - 1;
 }
 
@@ -172,7 +172,7 @@ export function headerDifferences(expected: SweepHeader, found: SweepHeader): st
   });
 }
 
-/** As {@link headerDifferences}, and the shard. @throws MachineError `E_SWEEP` when there are any. */
+/** As `headerDifferences`, and the shard. @throws MachineError `E_SWEEP` when there are any. */
 export function checkSameSweep(expected: SweepHeader, found: SweepHeader, file: string): void {
   const shards = [expected, found].map(({ shard }) =>
     shard === null ? 'none' : `${shard.index}/${shard.of}`,
