@@ -14,7 +14,7 @@ import { InputError } from './exit.js';
 import { barChart } from './report/chart-bars.js';
 import { lineChart, type Point, type Series } from './report/chart-lines.js';
 import { short } from './report/scale.js';
-import { svgFile } from './report/svg.js';
+import type { Chart } from './report/svg.js';
 
 /** What a chart shows. */
 interface Metric {
@@ -39,12 +39,8 @@ export function checkMetric(name: string | undefined): void {
   throw new InputError(`--metric: expected one of ${chartMetrics().join(', ')}; found "${name}"`);
 }
 
-/** The chart as an SVG file. Default metric: the time of a request where there is one, else hypercalls. */
-export function sweepChart(
-  header: SweepHeader,
-  rows: readonly SweepRow[],
-  metric?: string,
-): string {
+/** Default metric: the time of a request where there is one, else hypercalls. */
+export function sweepChart(header: SweepHeader, rows: readonly SweepRow[], metric?: string): Chart {
   const hasTimes = rows.some(({ nsMid }) => typeof nsMid === 'number');
   const shown = describeMetric(metric ?? (hasTimes ? 'nsMid' : 'hcallsPerRequest'));
   const { axes } = header;
@@ -52,21 +48,19 @@ export function sweepChart(
     ({ values }) => values.length > 1 && values.every((value) => sweepNumber(value) !== undefined),
   );
   const varied = (along === undefined ? axes : [along]).map(({ path }) => path).join(', ');
-  const frame = { id: 'sweep', title: `${upperFirst(shown.label)} by ${varied}` };
+  const frame = { id: `chart-${shown.column}`, title: `${upperFirst(shown.label)} by ${varied}` };
   if (along === undefined) {
-    return svgFile(
-      barChart({
-        ...frame,
-        axis: shown.label,
-        parts: [shown.label],
-        rows: rows.map((row) => ({
-          label: axes.map(({ path }) => `${keyOf(path)} ${row[path]}`).join(', '),
-          values: [numberOr0(row[shown.column])],
-        })),
-        format: shown.format,
-        axisFormat: shown.format,
-      }),
-    );
+    return barChart({
+      ...frame,
+      axis: shown.label,
+      parts: [shown.label],
+      rows: rows.map((row) => ({
+        label: axes.map(({ path }) => `${keyOf(path)} ${row[path]}`).join(', '),
+        values: [numberOr0(row[shown.column])],
+      })),
+      format: shown.format,
+      axisFormat: shown.format,
+    });
   }
   const series = seriesOf(axes, along, rows, shown);
   const values = series.flatMap(({ points }) =>
@@ -74,18 +68,16 @@ export function sweepChart(
   );
   const places = along.values.map((value) => sweepNumber(value) as number);
   const isSizes = along.values.some(isSize);
-  return svgFile(
-    lineChart({
-      ...frame,
-      x: {
-        label: along.path,
-        isLog: spansMuch(places) || (isSizes && places.length > 2),
-        format: isSizes ? formatSize : short,
-      },
-      y: { label: shown.label, isLog: spansMuch(values), format: shown.format },
-      series,
-    }),
-  );
+  return lineChart({
+    ...frame,
+    x: {
+      label: along.path,
+      isLog: spansMuch(places) || (isSizes && places.length > 2),
+      format: isSizes ? formatSize : short,
+    },
+    y: { label: shown.label, isLog: spansMuch(values), format: shown.format },
+    series,
+  });
 }
 
 function describeMetric(column: string): Metric {

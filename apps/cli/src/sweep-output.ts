@@ -11,13 +11,12 @@ import {
   sweepRowLine,
 } from '@pinhole/machine';
 import { throughputRange, timeText } from './costs.js';
-import { OUTCOME_MARKS } from './report/marks.js';
+import { type Mark, OUTCOME_MARKS } from './report/marks.js';
 import { markText } from './terminal-style.js';
 import { drawTable } from './terminal-table.js';
 import { plain } from './terminal-text.js';
 
-export const SWEEP_FORMATS = ['table', 'ndjson', 'csv', 'parquet'] as const;
-export type SweepFormat = (typeof SWEEP_FORMATS)[number];
+export type SweepFormat = 'table' | 'ndjson' | 'csv' | 'parquet';
 
 /** The rows, in a format; those of the table fit `width` columns where they can. */
 export async function formatSweep(
@@ -65,7 +64,8 @@ async function parquet(axes: readonly SweepAxis[], rows: readonly SweepRow[]): P
   return new Uint8Array(parquetWriteBuffer({ columnData }));
 }
 
-interface TableColumn {
+/** A column of the table of a sweep. */
+export interface SweepTableColumn {
   readonly head: string;
   /** The lowest leave the table first. */
   readonly rank: number;
@@ -73,8 +73,12 @@ interface TableColumn {
   readonly cell: (row: SweepRow) => string;
 }
 
-function table(axes: readonly SweepAxis[], rows: readonly SweepRow[], width: number): string {
-  const all: TableColumn[] = [
+/** The columns that say something about these rows. */
+export function sweepTableColumns(
+  axes: readonly SweepAxis[],
+  rows: readonly SweepRow[],
+): SweepTableColumn[] {
+  const all: SweepTableColumn[] = [
     ...axes.map(({ path }) => ({
       head: path,
       rank: 9,
@@ -107,30 +111,41 @@ function table(axes: readonly SweepAxis[], rows: readonly SweepRow[], width: num
     { head: 'dominated by', rank: 5, cell: (row) => String(row.dominates ?? '') },
   ];
   // A column of zeros only says that nothing was counted.
-  const filled = all.filter(
+  return all.filter(
     ({ rank, cell }) => rank >= 8 || rows.some((row) => !['', '0'].includes(cell(row))),
   );
+}
+
+/** What the figures are. */
+export const SWEEP_NOTE =
+  'Counts are exact, and a request; times are estimates (docs/COSTS.md); throughput: bypass = 1.';
+
+function table(axes: readonly SweepAxis[], rows: readonly SweepRow[], width: number): string {
+  const filled = sweepTableColumns(axes, rows);
   let columns = filled;
   for (let least = 0; least < 9; least += 1) {
     columns = filled.filter(({ rank }) => rank >= least);
     if (draw(columns, rows).every((line) => line.length <= width)) break;
   }
-  const notes = [
-    'Counts are exact, and a request; times are estimates (docs/COSTS.md); throughput: bypass = 1.',
-  ];
-  return `${[...draw(columns, rows), ...notes].join('\n')}\n`;
+  return `${[...draw(columns, rows), SWEEP_NOTE].join('\n')}\n`;
 }
 
-function draw(columns: readonly TableColumn[], rows: readonly SweepRow[]): string[] {
+function draw(columns: readonly SweepTableColumn[], rows: readonly SweepRow[]): string[] {
   return drawTable(
     columns.map((column) => ({ ...column, head: plain(column.head) })),
     rows.map((row) => columns.map(({ cell }) => plain(cell(row)))),
   );
 }
 
-function outcomeText({ outcome, error }: SweepRow): string {
+/** How a point is judged; nothing where it could not be run. */
+export function sweepMark({ outcome }: SweepRow): Mark | undefined {
   const known = OUTCOMES.find((one) => one === outcome);
-  return known === undefined ? String(outcome ?? error ?? '') : markText(OUTCOME_MARKS[known]);
+  return known === undefined ? undefined : OUTCOME_MARKS[known];
+}
+
+function outcomeText(row: SweepRow): string {
+  const mark = sweepMark(row);
+  return mark === undefined ? String(row.outcome ?? row.error ?? '') : markText(mark);
 }
 
 const isNumber = (value: SweepValue | undefined): value is number => typeof value === 'number';

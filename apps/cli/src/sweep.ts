@@ -1,13 +1,9 @@
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import {
   COST_PRESETS,
   type CostPreset,
-  checkSameSweep,
   countPoints,
-  createSeededDisk,
-  type DiskSource,
   defaultCostPreset,
   estimateCosts,
   failedRow,
@@ -15,31 +11,32 @@ import {
   parseShard,
   parseSweepAxis,
   planSweep,
-  readSweepFile,
   runScenario,
   type SweepAxis,
   type SweepHeader,
   type SweepPoint,
   type SweepRow,
-  sweepHeaderLine,
   sweepRow,
-  sweepRowLine,
 } from '@pinhole/machine';
+import { commandLine } from './command-line.js';
 import { type CostsOptions, loadCosts } from './costs.js';
 import { EXIT, InputError, interrupt } from './exit.js';
-import { checkWritable, openImage, openToRead, reasonOf, writeWhole } from './files.js';
+import { checkWritable, writeWhole } from './files.js';
+import { svgFile } from './report/svg.js';
 import { type LoadedScenario, loadScenario } from './scenarios.js';
 import { checkMetric, sweepChart } from './sweep-chart.js';
-import { formatSweep, type SweepFormat } from './sweep-output.js';
+import { Disks } from './sweep-disks.js';
+import { renderSweepHtml } from './sweep-html.js';
+import { formatSweep } from './sweep-output.js';
+import { type SweepTarget, SweepWriter } from './sweep-writer.js';
 import { Progress, terminalWidth } from './terminal.js';
 import { VERSION } from './version.js';
 
 /** Options of `pinhole sweep`. */
-export interface SweepOptions extends CostsOptions {
+export interface SweepOptions extends CostsOptions, SweepTarget {
   readonly image?: string;
-  readonly format: SweepFormat;
-  readonly output?: string;
   readonly chart?: string;
+  readonly html?: string;
   readonly metric?: string;
   readonly shard?: string;
   readonly seed?: number;
@@ -94,8 +91,8 @@ export async function sweep(name: string, options: SweepOptions): Promise<void> 
   }
 }
 
-function checkOutputs({ output, chart, format }: SweepOptions): void {
-  for (const path of [output, chart]) if (path !== undefined) checkWritable(path);
+function checkOutputs({ output, chart, html, format }: SweepOptions): void {
+  for (const path of [output, chart, html]) if (path !== undefined) checkWritable(path);
   if (format === 'parquet' && output === undefined) {
     throw new InputError('--format parquet: expected --output FILE, found none');
   }
@@ -162,7 +159,7 @@ async function finish(
   writer: SweepWriter,
   options: SweepOptions,
 ): Promise<void> {
-  const { output, chart, format, metric } = options;
+  const { output, chart, html, format, metric } = options;
   writer.close();
   if (format !== 'ndjson') {
     const text = await formatSweep(format, header, rows, terminalWidth());
@@ -171,8 +168,12 @@ async function finish(
   }
   if (output !== undefined) process.stderr.write(`wrote ${output}\n`);
   if (chart !== undefined) {
-    writeWhole(chart, sweepChart(header, rows, metric));
+    writeWhole(chart, svgFile(sweepChart(header, rows, metric)));
     process.stderr.write(`wrote ${chart}\n`);
+  }
+  if (html !== undefined) {
+    writeWhole(html, renderSweepHtml(header, rows, { command: commandLine() }));
+    process.stderr.write(`wrote ${html}\n`);
   }
   if (rows.length < wanted) {
     const go = format === 'ndjson' && output !== undefined ? '; the same command goes on' : '';
@@ -191,112 +192,4 @@ function digest(value: unknown): string {
     typeof item === 'bigint' ? `0x${item.toString(16)}` : item,
   );
   return `sha256:${createHash('sha256').update(text).digest('hex')}`;
-}
-
-/** NDJSON as it comes, to standard output or a file that may have rows already; else nothing. */
-class SweepWriter {
-  readonly #known: ReadonlyMap<number, { readonly row: SweepRow }>;
-  readonly #fd: number | undefined;
-  readonly #isStream: boolean;
-
-  constructor(header: SweepHeader, { format, output }: SweepOptions) {
-    this.#isStream = format === 'ndjson' && output === undefined;
-    this.#known = new Map();
-    if (format !== 'ndjson') return;
-    if (output === undefined) {
-      process.stdout.write(sweepHeaderLine(header));
-      return;
-    }
-    const isThere = existsSync(output);
-    const text = isThere ? readText(output) : '';
-    // A file that was begun and not one line of it written.
-    if (text === '' || (!text.includes('\n') && sweepHeaderLine(header).startsWith(text))) {
-      this.#fd = openToWrite(output, 'w');
-      writeSync(this.#fd, sweepHeaderLine(header));
-      return;
-    }
-    const file = readSweepFile(text, output);
-    checkSameSweep(header, file.header, output);
-    this.#known = file.rows;
-    this.#fd = openToWrite(output, 'r+');
-    const whole = Buffer.byteLength(text.slice(0, file.wholeLength));
-    ftruncateSync(this.#fd, whole);
-    closeSync(this.#fd);
-    this.#fd = openToWrite(output, 'a');
-    process.stderr.write(`${output}: has ${file.rows.size} points already, and is gone on with\n`);
-  }
-
-  /** The row of a point that was there before. */
-  known(index: number): SweepRow | undefined {
-    return this.#known.get(index)?.row;
-  }
-
-  add(row: SweepRow): void {
-    if (this.#isStream) process.stdout.write(sweepRowLine(row));
-    else if (this.#fd !== undefined) writeSync(this.#fd, sweepRowLine(row));
-  }
-
-  close(): void {
-    if (this.#fd !== undefined) closeSync(this.#fd);
-  }
-}
-
-function readText(path: string): string {
-  const fd = openToRead(path, 'a file of this sweep, or none');
-  try {
-    return readFileSync(fd, 'utf8');
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function openToWrite(path: string, flags: string): number {
-  try {
-    return openSync(path, flags);
-  } catch (error) {
-    throw new InputError(`${path}: cannot be written: it ${reasonOf(error)}`, error);
-  }
-}
-
-/** The disks of the points: an image each that is named, or made ones. */
-class Disks {
-  readonly #image: string | undefined;
-  readonly #open = new Map<string, ReturnType<typeof openImage>>();
-  readonly #made = new Map<number, DiskSource>();
-
-  constructor(image: string | undefined) {
-    this.#image = image;
-  }
-
-  open({ scenario, imagePath }: LoadedScenario): DiskSource {
-    const path = this.#image ?? imagePath;
-    if (path === undefined) {
-      const made = this.#made.get(scenario.seed) ?? createSeededDisk(scenario.seed);
-      // One is kept: they are large, and the seed seldom changes.
-      this.#made.clear();
-      this.#made.set(scenario.seed, made);
-      return made;
-    }
-    const image = this.#open.get(path) ?? openImage(path);
-    this.#open.set(path, image);
-    return image.disk;
-  }
-
-  /** Of what is on an image; `null` for a made disk, which the seed determines. */
-  digest(loaded: LoadedScenario): string | null {
-    if ((this.#image ?? loaded.imagePath) === undefined) return null;
-    const disk = this.open(loaded);
-    const hash = createHash('sha256');
-    const piece = new Uint8Array(2 ** 20);
-    for (let at = 0; at < disk.size; at += piece.length) {
-      const part = piece.subarray(0, Math.min(piece.length, disk.size - at));
-      disk.read(at, part);
-      hash.update(part);
-    }
-    return `sha256:${hash.digest('hex')}`;
-  }
-
-  close(): void {
-    for (const image of this.#open.values()) image.close();
-  }
 }

@@ -22,6 +22,7 @@ const COMMANDS: Readonly<Record<string, readonly string[]>> = {
     ...['--qemu', 'qemu-system-ppc64 -M pseries -device virtio-blk-pci,iommu_platform=on'],
     ...['--kernel', 'linux-6.12', '--kernel', 'linux-7.2'],
   ],
+  sweep: ['sweep', '2-pinhole', '--set', 'devices[0].indirect=true,false'],
 };
 
 let browser: Browser | undefined;
