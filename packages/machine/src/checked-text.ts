@@ -66,9 +66,7 @@ export function readChecked<T>(text: string, options: CheckedTextOptions<T>): T 
   const problem = options.check?.(result.data);
   if (problem === undefined) return result.data;
   const path = parsePath(problem.path);
-  const place = overridden.has(problem.path)
-    ? {}
-    : positionOf(document, lineCounter, path, false);
+  const place = overridden.has(problem.path) ? {} : positionOf(document, lineCounter, path, false);
   throw fail([{ ...problem, ...place }]);
 }
 
