@@ -147,6 +147,37 @@ describe('a translation that does not come', () => {
     expect([bench.usedIdx(), bench.status()]).toEqual([1, 0]);
   });
 
+  test.each([
+    ['descriptors', 0],
+    ['available ring', 1],
+    ['used ring', 2],
+  ])('a ring that is unmapped between two requests is not touched again: %s', (_what, page) => {
+    const bench = createBench();
+    const address = RING + page * PAGE;
+    bench.mapPages(DATA, 1);
+    bench.submit([bench.readChain()]);
+    // Once more, with everything remembered.
+    bench.submit([bench.readChain()]);
+    bench.iommu.unmap(address);
+    const before = bench.bytes(address, PAGE);
+    bench.memory.fill(0xa_0000, PAGE, 0);
+    bench.submit([bench.readChain()], { kick: false });
+    const offered = bench.bytes(address, PAGE);
+    bench.kick();
+    expect(bench.blk.vhost?.counters.stalls).toBe(1);
+    expect(bench.bytes(address, PAGE)).toEqual(offered);
+    // The guest moves it to other memory, with what was in it.
+    bench.memory.write(0xa_0000, offered);
+    bench.iommu.map(address, 0xa_0000);
+    bench.kick();
+    expect(bench.blk.completed[0]).toBe(3);
+    const moved = new Uint8Array(PAGE);
+    bench.memory.read(0xa_0000, moved);
+    const isWritten = page === 2;
+    expect(Buffer.compare(moved, offered) !== 0).toBe(isWritten);
+    expect(bench.bytes(address, PAGE)).toEqual(isWritten ? before : offered);
+  });
+
   test('a page that may only be read, and is read by nobody before, cannot be written', () => {
     const bench = createBench();
     bench.mapPages(DATA, 1, 1);
