@@ -25,7 +25,7 @@ export function watchPlatform(platform: Platform, watch: Watch): Platform {
 }
 
 /** Bytes of guest memory. */
-export function memorySize(platform: Platform): number {
+function memorySize(platform: Platform): number {
   return platform.guestMemory.regions.reduce((sum, { size }) => sum + size, 0);
 }
 
