@@ -12,3 +12,17 @@ describe.each(architectures.map((architecture) => [architecture.id, architecture
     });
   },
 );
+
+test.each([
+  // They know no grants as bus addresses, and the backend nothing else.
+  ['linux-4.18', ['xen-grants works', 'xen-grants coherent']],
+  // The leak that its recordings show.
+  ['linux-7.2', ['pseries-ddw-lost balance']],
+])('%s: what breaks a rule is what that kernel gets wrong', (kernel, expected) => {
+  const broken = architectures.flatMap((architecture) =>
+    checkArchitecture(architecture, { kernel, seed: 3 })
+      .filter(({ ok }) => !ok)
+      .map(({ rule, name }) => `${name.split(':')[0]} ${rule}`),
+  );
+  expect(broken).toEqual(expected);
+});
