@@ -62,7 +62,8 @@ function foldersByName() {
 /** Only what is meant to be published, all of it, and every map leads somewhere. */
 function checkFiles(folder, manifest, paths, report) {
   const packed = new Set(paths);
-  const extra = { '@pinhole/recordings': ['data'], pinhole: ['scenarios', 'man'] }[manifest.name] ?? [];
+  const extra =
+    { '@pinhole/recordings': ['data'], pinhole: ['scenarios', 'man'] }[manifest.name] ?? [];
   const allowed = ['dist', 'src', ...extra];
   const single = ['README.md', 'LICENSE', 'CHANGELOG.md', 'package.json'];
   for (const path of paths) {
