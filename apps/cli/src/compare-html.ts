@@ -11,10 +11,12 @@ import {
   summarize,
   workloadText,
 } from './compare-path.js';
+import { timeText } from './costs.js';
 import { barChart } from './report/chart-bars.js';
+import { rangeChart } from './report/chart-ranges.js';
 import { escapeHtml, Html, html } from './report/html.js';
 import { OUTCOME_MARKS } from './report/marks.js';
-import { page } from './report/page.js';
+import { page, type Section } from './report/page.js';
 import { badge } from './report/parts.js';
 import { type Chart, figure } from './report/svg.js';
 import { type TableColumn, table } from './report/table.js';
@@ -44,6 +46,7 @@ export function renderCompareHtml(
         title: 'Device translations per request',
         body: figure(translations(paths)),
       },
+      ...timeSection(paths),
       { id: 'paths', title: 'The paths', body: html`${paths.map(pathCard)}` },
     ],
     command,
@@ -73,6 +76,25 @@ function translations(paths: readonly ComparedPath[]): Chart {
     rows: rowsOf(paths, ({ report }) => [report.counters.translationsPerRequest]),
     format: decimals,
   });
+}
+
+// Only where there is an estimate.
+function timeSection(paths: readonly ComparedPath[]): Section[] {
+  if (!paths.some(({ costs }) => costs !== undefined && costs !== null)) return [];
+  const chart = rangeChart({
+    id: 'time-chart',
+    title: 'Time per request, for each path: an estimate, as a range',
+    axis: 'time per request',
+    parts: ['time'],
+    groups: paths.map((path) => ({
+      label: `${path.number} ${shortName(path)}`,
+      values: [path.costs?.perRequest ?? null],
+    })),
+    format: timeText,
+  });
+  const caption =
+    'Estimates, each on the machine that its path names: the bar is the middle one, the line goes from the least to the most.';
+  return [{ id: 'time', title: 'Time per request', body: figure(chart, caption) }];
 }
 
 function rowsOf(

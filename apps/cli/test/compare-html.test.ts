@@ -1,7 +1,9 @@
 import { formatSize } from '@pinhole/base';
+import { defaultCostPreset, estimateCosts } from '@pinhole/machine';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { renderCompareHtml } from '../src/compare-html.js';
 import type { ComparedPath } from '../src/compare-path.js';
+import { timeRange } from '../src/costs.js';
 import { OUTCOME_MARKS } from '../src/report/marks.js';
 import { WIDTH } from '../src/report/svg.js';
 import { HOSTILE, hostilePath, realPaths, refusedPath } from './compare-samples.js';
@@ -142,6 +144,23 @@ describe('the charts', () => {
       }
       expect(Math.max(...lengths)).toBeLessThan(WIDTH);
     }
+  });
+
+  test('times are drawn as ranges, where there are estimates', () => {
+    expect(html).not.toContain('id="time"');
+    const preset = defaultCostPreset('pseries');
+    if (preset === undefined) throw new Error('expected a preset for pseries');
+    const costs = estimateCosts(path(2).report, preset);
+    if (costs === undefined) throw new Error('expected an estimate for path 2');
+    const page = render([
+      { ...path(2), costs },
+      { ...path(5), costs: null },
+    ]);
+    expect(faults(page)).toEqual([]);
+    expect(
+      strip(/<section aria-labelledby="time">.*?<\/section>/s.exec(page)?.[0] ?? ''),
+    ).toContain(timeRange(costs.perRequest));
+    expect(page).toContain('5 secure-upstream: time not known');
   });
 
   test('without any hypercall there is still an axis', () => {

@@ -14,7 +14,7 @@ import {
   WIDTH,
 } from './svg.js';
 
-export interface BarRow {
+interface BarRow {
   readonly label: string;
   /** One for each part; 0 or more. */
   readonly values: readonly number[];

@@ -22,7 +22,7 @@ export interface Point {
   readonly high?: number;
 }
 
-export interface Axis {
+interface Axis {
   /** What it measures, and its unit. */
   readonly label: string;
   /** Powers of ten are equally far apart. */
@@ -37,7 +37,7 @@ export interface Series {
 }
 
 /** `line` joins points; `steps` holds each until the next; `area` fills what is below steps. */
-export type LineShape = 'line' | 'steps' | 'area';
+type LineShape = 'line' | 'steps' | 'area';
 
 export interface LineChartOptions extends ChartFrame {
   readonly x: Axis;

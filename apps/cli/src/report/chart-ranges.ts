@@ -15,13 +15,13 @@ import {
 } from './svg.js';
 
 /** From the least to the most that it may be. */
-export interface Range {
+interface Range {
   readonly low: number;
   readonly mid: number;
   readonly high: number;
 }
 
-export interface RangeGroup {
+interface RangeGroup {
   readonly label: string;
   /** One for each part; `null`: not known. */
   readonly values: readonly (Range | null)[];
@@ -65,7 +65,7 @@ export function rangeChart(options: RangeChartOptions): Chart {
   const drawn = groups.map(({ values: ranges }, at_) => {
     const start = y;
     y += heights[at_] ?? 0;
-    return html`<text x="${left - 8}" y="${start + (y - start - GAP) / 2 + 4}" text-anchor="end">${labels[at_]}</text>${ranges.map((range, part) => rangeHtml(range, part, start + part * ROW, { at, left, isLog, format }))}\n`;
+    return html`<text x="${left - 8}" y="${start + (y - start - GAP) / 2 + 2}" text-anchor="end">${labels[at_]}</text>${ranges.map((range, part) => rangeHtml(range, part, start + part * ROW, { at, left, isLog, format }))}\n`;
   });
   const said = groups.map(
     ({ label, values: ranges }) =>

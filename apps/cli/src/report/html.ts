@@ -27,16 +27,6 @@ export function html(parts: TemplateStringsArray, ...values: readonly HtmlValue[
   );
 }
 
-/** Several pieces below one another. */
-export function lines(...values: readonly HtmlValue[]): Html {
-  return new Html(
-    values
-      .map(markupOf)
-      .filter((markup) => markup !== '')
-      .join('\n'),
-  );
-}
-
 /**
  * Text as elements and quoted attributes show it, in HTML and in XML. Characters that XML forbids
  * (most control characters, halves of surrogate pairs) become U+FFFD.
