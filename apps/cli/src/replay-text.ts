@@ -1,6 +1,6 @@
 import type { ReplayFinding, ReplayReport } from '@pinhole/machine';
 import { conclusion, type FileReport, isClean, type ReplayOutcome } from './replay-outcome.js';
-import { checkedRows, differenceRows, places, runRows } from './replay-rows.js';
+import { type CheckedRow, checkedRows, differenceRows, places, runRows } from './replay-rows.js';
 import { SEVERITY_MARKS } from './report/marks.js';
 import { type Colors, colorsIf, markText, paint } from './terminal-style.js';
 import { plain, wrap } from './terminal-text.js';
@@ -13,12 +13,15 @@ export interface ReplayTextOptions {
 
 /** Prose is not wider than this, however wide the terminal. */
 const MAX_WIDTH = 100;
+/** Below this, figures do not stand below one another. */
+const NARROW = 48;
 
 /** A replay for people. */
 export function renderReplay(outcome: ReplayOutcome, options: ReplayTextOptions): string {
   const { qemu, guest, report } = outcome;
   const { width } = options;
   const colors = colorsIf(options.color);
+  const tone = isClean(outcome) ? 'good' : 'bad';
   const files = guest === undefined ? [qemu] : [qemu, guest];
   const differences = differenceRows(report).map(
     ({ where, what, recorded, model }) =>
@@ -32,13 +35,13 @@ export function renderReplay(outcome: ReplayOutcome, options: ReplayTextOptions)
     ),
     '',
     'checked against the model',
-    ...checkedRows(report).map(({ what, count, wrong }) => checkedLine(what, count, wrong, colors)),
+    ...checkedRows(report).map((row) => checkedLine(row, width, colors)),
     ...remarks(report).flatMap((text) => wrap(text, width, '    ', '  ')),
     ...[...differences, ...problems].flatMap((text) => wrap(plain(text), width, '    ', '  ')),
     '',
     ...(report.findings.length === 0 ? ['no findings'] : []),
     ...report.findings.flatMap((one) => findingLines(one, Math.min(width, MAX_WIDTH), colors)),
-    paint(isClean(outcome) ? 'good' : 'bad', conclusion(outcome), colors),
+    ...wrap(conclusion(outcome), width).map((line) => paint(tone, line, colors)),
   ];
   return `${lines.join('\n')}\n`;
 }
@@ -48,8 +51,11 @@ function fileText({ path, summary }: FileReport): string {
   return `${path}: ${lines} lines, ${events} events, ${problems['unknown-event']} events of other kinds`;
 }
 
-function checkedLine(what: string, count: number, wrong: number, colors: Colors): string {
-  const line = `  ${what.padEnd(19)} ${String(count).padStart(9)} ${String(wrong).padStart(9)} wrong`;
+function checkedLine({ what, count, wrong }: CheckedRow, width: number, colors: Colors): string {
+  const line =
+    width < NARROW
+      ? `  ${what}: ${count}, ${wrong} wrong`
+      : `  ${what.padEnd(19)} ${String(count).padStart(9)} ${String(wrong).padStart(9)} wrong`;
   return wrong === 0 ? line : paint('bad', line, colors);
 }
 
