@@ -1,4 +1,5 @@
 import { CELL_OUTCOMES, type CellResult } from '@pinhole/machine';
+import { percent, throughputText } from './matrix-costs.js';
 import { CELL_MARKS } from './matrix-marks.js';
 import { breakable, Html, html } from './report/html.js';
 import { badge, scrollable, steps } from './report/parts.js';
@@ -52,7 +53,7 @@ function groupTable(
   cells: readonly CellResult[],
   stepsOf: (result: CellResult) => number | undefined,
 ): Html {
-  return html`<table class="cells"><thead><tr><th scope="col">Cell</th><th scope="col">What it shows</th><th scope="col" class="n">Throughput</th><th scope="col">Why</th></tr></thead>
+  return html`<table class="cells"><thead><tr><th scope="col">Cell</th><th scope="col">What it shows</th><th scope="col">Throughput</th><th scope="col">Why</th></tr></thead>
 <tbody>
 ${cells.map((result) => row(result, stepsOf(result)))}</tbody></table>`;
 }
@@ -60,11 +61,7 @@ ${cells.map((result) => row(result, stepsOf(result)))}</tbody></table>`;
 function row({ cell, text, costs }: CellResult, stepsAt: number | undefined): Html {
   const link =
     stepsAt === undefined ? html`` : html`<a href="#s${stepsAt}" title="Decision steps">steps</a>`;
-  const cost =
-    costs === null
-      ? html``
-      : html`${ratio(costs.throughput.mid)}<br><span class="dim">${ratio(costs.throughput.low)} to ${ratio(costs.throughput.high)}</span>`;
-  return html`<tr><th scope="row"><code>${slashes(cell.id)}</code></th><td>${text}</td><td class="n">${cost}</td><td>${link}</td></tr>\n`;
+  return html`<tr><th scope="row"><code>${slashes(cell.id)}</code></th><td>${text}</td><td>${costHtml(costs)}</td><td>${link}</td></tr>\n`;
 }
 
 // A long id may break after its slashes.
@@ -72,8 +69,10 @@ function slashes(id: string): Html {
   return new Html(breakable(id).markup.replaceAll('/', '/<wbr>'));
 }
 
-function ratio(value: number): string {
-  return value >= 0.995 ? '1' : value.toPrecision(2);
+function costHtml(costs: CellResult['costs']): Html {
+  if (costs === null) return html``;
+  if (costs.dominates === null) return html`1`;
+  return html`${throughputText(costs)} <span class="dim">${costs.dominates}, ${percent(costs.assumedShare)} assumed</span>`;
 }
 
 /** Decision steps, each kind once; and which ones a cell has. */

@@ -1,7 +1,7 @@
 /** What only the matrix's page needs: rules, and the code behind its filters. */
 export const MATRIX_STYLE = `
 .outcomes { list-style: none; padding: 0; max-width: none; }
-.outcomes li { display: grid; grid-template-columns: 12rem 3rem 1fr; gap: .8rem; }
+.outcomes li { display: grid; grid-template-columns: 12rem 3rem 1fr; gap: 0 .8rem; }
 .outcomes a { text-decoration: none; } .outcomes a:hover { text-decoration: underline; }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
   white-space: nowrap; }
@@ -26,7 +26,7 @@ table.grid .more { position: absolute; top: -.1em; right: .35em; font-size: .8em
 #filters p { margin: 0; } .outcomes .n { text-align: right; }
 details.group { border-top: 1px solid var(--line); } details.group > summary { padding: .5rem 0; }
 table.cells { width: 100%; min-width: 52rem; table-layout: fixed; }
-table.cells th:first-child { width: 24%; } table.cells th:nth-child(3) { width: 8.5rem; }
+table.cells th:first-child { width: 24%; } table.cells th:nth-child(3) { width: 12rem; }
 table.cells th:nth-child(4) { width: 5rem; }
 @media (max-width: 40rem) { .outcomes li { grid-template-columns: 1fr 3rem; }
   .outcomes li > .dim { grid-column: 1 / 3; }

@@ -60,6 +60,7 @@ function intro(results: readonly CellResult[], planned: number): Html {
       html`<li><a href="#outcome-${id}">${badge(CELL_MARKS[id])}</a> <span class="n">${count}</span> <span class="dim">${CELL_MEANINGS[id]}</span></li>`,
   )}</ul>
 <p>A cell alone, with its decision steps and its report: <code>pinhole matrix --cell ID</code>. Its trace: <code>pinhole matrix --cell ID --trace '*' --trace-file cell.log</code>.</p>
+<p>Throughput is an estimate on exact counts, compared with physical addresses (1 is as fast), one request at a time: the middle, the lowest and highest, what costs most, and how much of it is assumed.</p>
 `;
 }
 

@@ -5,6 +5,7 @@ import {
   MATRIX_POLICIES,
   type MatrixCell,
 } from '@pinhole/machine';
+import { costSentence } from './matrix-costs.js';
 import { CELL_MARKS } from './matrix-marks.js';
 import { type Colors, colorsIf, markText, paint } from './terminal-style.js';
 import { plain, wrap } from './terminal-text.js';
@@ -123,6 +124,7 @@ function examples(results: readonly CellResult[], width: number, colors: Colors)
     return [
       paint(mark.tone, head, colors),
       ...wrap(`such as ${clipped(example, 4 * width)}`, width, '    ', '    '),
+      ...costLines(first, width),
     ];
   });
 }
@@ -133,8 +135,14 @@ function list(results: readonly CellResult[], width: number, colors: Colors): st
     return [
       `${paint(tone, symbol, colors)} ${result.cell.id}`,
       ...wrap(plain(result.text), width, '    ', '    '),
+      ...costLines(result, width),
     ];
   });
+}
+
+function costLines({ costs }: CellResult, width: number): string[] {
+  const text = costSentence(costs);
+  return text === undefined ? [] : wrap(text, width, '    ', '    ');
 }
 
 function clipped(text: string, length: number): string {

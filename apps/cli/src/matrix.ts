@@ -7,6 +7,7 @@ import {
 } from '@pinhole/machine';
 import { commandLine } from './command-line.js';
 import { EXIT, InputError, interrupt } from './exit.js';
+import { costSentence } from './matrix-costs.js';
 import { cellJson, matrixJson, rerunCommand, traceCommand } from './matrix-json.js';
 import { runCells } from './matrix-pool.js';
 import { renderMatrixTable } from './matrix-table.js';
@@ -107,6 +108,7 @@ function oneCell(id: string, options: MatrixOptions): void {
   const width = terminalWidth();
   const lines = [
     ...result.findings.flatMap(({ text }) => wrap(text, width, '  ')),
+    ...wrap(costSentence(result.costs) ?? 'no estimate of what it costs', width, '  '),
     '',
     ...(report === undefined ? [] : [renderRun(report)]),
     `trace it: ${traceCommand(result.cell.id)}`,
