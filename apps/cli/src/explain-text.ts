@@ -12,14 +12,8 @@ import type {
 import { readTimesText } from './costs.js';
 import { answerMark } from './explain-marks.js';
 import { SEVERITY_MARKS, type Tone } from './report/marks.js';
-import { type Colors, colorsIf, markText, paint } from './terminal-style.js';
+import { type Colors, colorsIf, markText, paint, type TerminalOptions } from './terminal-style.js';
 import { plain, wrap } from './terminal-text.js';
-
-/** Where it is printed. */
-export interface TextOptions {
-  readonly width: number;
-  readonly color: boolean;
-}
 
 /** Prose is not wider than this, however wide the terminal. */
 const MAX_WIDTH = 110;
@@ -27,7 +21,7 @@ const MAX_WIDTH = 110;
 const SIDE_BY_SIDE = 70;
 
 /** The whole of it. */
-export function renderExplanation(explanation: Explanation, options: TextOptions): string {
+export function renderExplanation(explanation: Explanation, options: TerminalOptions): string {
   const colors = colorsIf(options.color);
   const page = new Page(Math.min(options.width, MAX_WIDTH), colors);
   page.facts(explanation);

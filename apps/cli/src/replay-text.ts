@@ -2,14 +2,8 @@ import type { ReplayFinding, ReplayReport } from '@pinhole/machine';
 import { conclusion, type FileReport, isClean, type ReplayOutcome } from './replay-outcome.js';
 import { type CheckedRow, checkedRows, differenceRows, places, runRows } from './replay-rows.js';
 import { SEVERITY_MARKS } from './report/marks.js';
-import { type Colors, colorsIf, markText, paint } from './terminal-style.js';
+import { type Colors, colorsIf, markText, paint, type TerminalOptions } from './terminal-style.js';
 import { plain, wrap } from './terminal-text.js';
-
-/** Where it is printed. */
-export interface ReplayTextOptions {
-  readonly width: number;
-  readonly color: boolean;
-}
 
 /** Prose is not wider than this, however wide the terminal. */
 const MAX_WIDTH = 100;
@@ -17,7 +11,7 @@ const MAX_WIDTH = 100;
 const NARROW = 48;
 
 /** A replay for people. */
-export function renderReplay(outcome: ReplayOutcome, options: ReplayTextOptions): string {
+export function renderReplay(outcome: ReplayOutcome, options: TerminalOptions): string {
   const { qemu, guest, report } = outcome;
   const { width } = options;
   const colors = colorsIf(options.color);

@@ -2,6 +2,13 @@
 import pc from 'picocolors';
 import type { Mark, Tone } from './report/marks.js';
 
+/** Where something is printed. */
+export interface TerminalOptions {
+  /** Columns. */
+  readonly width: number;
+  readonly color: boolean;
+}
+
 /** Colours, or none of them. */
 export type Colors = ReturnType<typeof pc.createColors>;
 

@@ -11,6 +11,7 @@ import {
   legend,
   px,
   textWidth,
+  tickLines,
   WIDTH,
 } from './svg.js';
 
@@ -47,11 +48,9 @@ export function barChart(options: BarChartOptions): Chart {
   const head = legend(parts, left);
   const top = head.height;
   const bottom = top + rows.length * ROW;
-  const { at, ticks } = scaleOf({ values: sums, from: left, to: right, ticks: 6 });
-  const grid = ticks.map(
-    (tick) =>
-      html`<line class="grid" x1="${px(at(tick))}" y1="${top - 4}" x2="${px(at(tick))}" y2="${bottom}"/><text class="tick" x="${px(at(tick))}" y="${bottom + 16}" text-anchor="middle">${axisFormat(tick)}</text>`,
-  );
+  const scale = scaleOf({ values: sums, from: left, to: right, ticks: 6 });
+  const { at } = scale;
+  const grid = tickLines(scale, [top, bottom], axisFormat);
   const bars = rows.map(({ values }, row) => {
     const y = top + row * ROW;
     return html`<text x="${left - 8}" y="${y + 14}" text-anchor="end">${labels[row]}</text>${stack(values, parts, at, y, format)}<text x="${px(at(sums[row] ?? 0) + 6)}" y="${y + 14}">${format(sums[row] ?? 0)}</text>\n`;

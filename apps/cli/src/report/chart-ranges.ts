@@ -11,6 +11,7 @@ import {
   legend,
   px,
   textWidth,
+  tickLines,
   WIDTH,
 } from './svg.js';
 
@@ -56,11 +57,9 @@ export function rangeChart(options: RangeChartOptions): Chart {
   const heights = groups.map(({ values }) => Math.max(1, values.length) * ROW + GAP);
   const bottom = top + heights.reduce((sum, height) => sum + height, 0);
   const values = known.flatMap(({ low, mid, high }) => [low, mid, high]);
-  const { at, ticks } = scaleOf({ values, from: left, to: right, ticks: 6, isLog });
-  const grid = ticks.map(
-    (tick) =>
-      html`<line class="grid" x1="${px(at(tick))}" y1="${top - 4}" x2="${px(at(tick))}" y2="${bottom}"/><text class="tick" x="${px(at(tick))}" y="${bottom + 16}" text-anchor="middle">${format(tick)}</text>`,
-  );
+  const scale = scaleOf({ values, from: left, to: right, ticks: 6, isLog });
+  const { at } = scale;
+  const grid = tickLines(scale, [top, bottom], format);
   let y = top;
   const drawn = groups.map(({ values: ranges }, at_) => {
     const start = y;

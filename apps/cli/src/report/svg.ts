@@ -1,6 +1,7 @@
 /** What charts share: frame, axes, names for screen readers; and charts as files of their own. */
 import { Html, html } from './html.js';
 import { scrollable } from './parts.js';
+import type { Scale } from './scale.js';
 import { CHART_STYLE } from './style.js';
 import { CHART_COLORS, DARK, LIGHT, resolved } from './tokens.js';
 
@@ -82,6 +83,18 @@ type Swatch = (part: number, x: number, y: number) => Html;
 
 const square: Swatch = (part, x, y) =>
   html`<rect class="bar ${colorOf(part)}" x="${x + 4}" y="${y}" width="12" height="12"/>`;
+
+/** Lines across a chart at an axis' ticks, and what these are, below. */
+export function tickLines(
+  { at, ticks }: Scale,
+  [top, bottom]: readonly [top: number, bottom: number],
+  format: (value: number) => string,
+): Html[] {
+  return ticks.map((tick) => {
+    const x = px(at(tick));
+    return html`<line class="grid" x1="${x}" y1="${top - 4}" x2="${x}" y2="${bottom}"/><text class="tick" x="${x}" y="${bottom + 16}" text-anchor="middle">${format(tick)}</text>`;
+  });
+}
 
 /** Names of the parts, above a chart, and the height that they take; none for a single part. */
 export function legend(
