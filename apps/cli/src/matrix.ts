@@ -36,6 +36,7 @@ export async function matrix(options: MatrixOptions): Promise<void> {
   if (options.trace === 'help') {
     process.stdout.write(describeEvents());
   } else if (options.cell !== undefined) {
+    if (options.format === 'html') throw new InputError('--format html is for more than one cell');
     oneCell(options.cell, options);
   } else if (options.trace !== undefined) {
     throw new InputError('--trace is for one cell: give --cell, too');

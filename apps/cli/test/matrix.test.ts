@@ -188,12 +188,13 @@ describe('the program', () => {
   test.each([
     [['--cell', 'x'], /expected a cell such as/],
     [['--cell', 'linux-6.1/pseries/flag/normal/qemu/split'], /expected as its machine/],
+    [['--cell', plainCell, '--format', 'html'], /more than one cell/],
     [['--arch', 'sparc'], /machine: expected pseries, /],
     [['--policy', 'linux-6.1,,'], /policy: expected linux-4\.18, .*found ""/],
     [['--flag', 'maybe'], /Allowed choices are on, off/],
     [['--jobs', '0'], /whole number from 1/],
     [['--trace', '*'], /--trace is for one cell/],
-    [['--arch', 'arm64-offset', '--secure', 'on', '--policy', 'linux-6.1'], /no cell/],
+    [['--arch', 'xen', '--secure', 'on', '--policy', 'linux-6.1'], /no cell/],
   ])('%j: exit code 2, nothing on standard output', (options, message) => {
     const { code, stdout, stderr } = pinhole(['matrix', ...options]);
     expect(stderr).toMatch(message);

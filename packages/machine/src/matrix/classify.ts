@@ -216,6 +216,8 @@ function prices({ counters, data }: RunReport): string[] {
 function price(report: RunReport): CellFinding {
   const paid = prices(report);
   const { dmaOps } = report.decision;
+  // Without the DMA API there are no operations.
+  const way = dmaOps.startsWith('none') ? 'physical addresses' : dmaOps;
   const { entriesDeferred } = report.evidence;
   if (entriesDeferred > 0) {
     paid.push(
@@ -225,7 +227,7 @@ function price(report: RunReport): CellFinding {
   return paid.length === 0
     ? {
         outcome: 'works',
-        text: `works: every byte correct, nothing to pay per request (${dmaOps})`,
+        text: `works: every byte correct, nothing to pay per request (${way})`,
       }
-    : { outcome: 'works-slow', text: `works, but slow: ${paid.join(', ')} (${dmaOps})` };
+    : { outcome: 'works-slow', text: `works, but slow: ${paid.join(', ')} (${way})` };
 }
