@@ -56,6 +56,9 @@ export interface OperationPlan {
   readonly isGivenUp: boolean;
 }
 
+/** A mapping that is larger than this is none: 4 GiB. */
+const MAX_SIZE = 2 ** 32;
+
 const NOTHING: OperationPlan = {
   steps: [],
   expected: undefined,
@@ -99,6 +102,7 @@ export class GuestModel {
       step.ret = call?.ret;
       return { ...NOTHING, steps: [step] };
     }
+    if (operation.size > MAX_SIZE) return NOTHING;
     const isMap = operation.kind === 'map' || operation.kind === 'alloc';
     if (route.kind === 'direct') return isMap ? this.#direct(operation, route) : NOTHING;
     const window = this.#windowAt(route, operation.dmaAddr);

@@ -16,8 +16,10 @@ export interface MappedRange {
 
 const PAGE_SHIFT = 12n;
 const PAGE = 1n << PAGE_SHIFT;
-/** Pages of one range at most: 64 GiB. */
-const MAX_PAGES = 2 ** 24;
+/** Pages of one range at most: 1 GiB. */
+const MAX_PAGES = 2 ** 18;
+/** Pages that are followed at one time: 16 GiB. */
+const MAX_LIVE = 2 ** 22;
 
 /** Keeps what is mapped, by page. Memory is bounded by it. */
 export class IommuRanges {
@@ -28,6 +30,8 @@ export class IommuRanges {
   unmaps = 0;
   /** Pages mapped at most. */
   peak = 0;
+  /** More was mapped than is followed: nothing can be said any more. */
+  isOverfull = false;
   readonly #pages = new Map<bigint, MappedRange>();
 
   /** Pages that are mapped. */
@@ -38,13 +42,6 @@ export class IommuRanges {
   /** The range that has this address. */
   at(iova: bigint): MappedRange | undefined {
     return this.#pages.get(iova >> PAGE_SHIFT);
-  }
-
-  /** Ranges that no driver's mapping lies in any more, or ever did. */
-  *notOwned(): Generator<MappedRange> {
-    for (const [page, range] of this.#pages) {
-      if (!range.isOwned && range.iova >> PAGE_SHIFT === page) yield range;
-    }
   }
 
   /** A `map` or an `unmap` of the trace: what is wrong with it, if anything. */
@@ -58,8 +55,9 @@ export class IommuRanges {
       return { what: `${kind}: range`, recorded: `${hex(iova)}, ${size} bytes`, model: 'pages' };
     }
     if (size / Number(PAGE) > MAX_PAGES) {
-      return { what: `${kind}: size`, recorded: `${size}`, model: 'at most 64 GiB' };
+      return { what: `${kind}: size`, recorded: `${size}`, model: 'at most 1 GiB' };
     }
+    if (this.isOverfull) return undefined;
     if (kind === 'map') {
       this.#map(range);
       return undefined;
@@ -85,6 +83,9 @@ export class IommuRanges {
       this.#pages.set(page, range);
     }
     this.peak = Math.max(this.peak, this.#pages.size);
+    if (this.#pages.size <= MAX_LIVE) return;
+    this.isOverfull = true;
+    this.#pages.clear();
   }
 
   #unmap({ iova, size }: IommuRange): number {

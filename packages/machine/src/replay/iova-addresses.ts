@@ -54,11 +54,12 @@ export class IovaAddresses implements AddressModel {
     // The event of a list's unmapping comes before the IOMMU's.
     const end = isContinued === undefined ? dmaAddr + BigInt(size) : dmaAddr;
     let pages = 0;
-    for (let at = dmaAddr - (dmaAddr % PAGE); ranges !== undefined && at < end; at += PAGE) {
-      const range = ranges.at(at);
-      if (range === undefined) continue;
+    for (let at = dmaAddr - (dmaAddr % PAGE); at < end; ) {
+      const range = ranges?.at(at);
+      if (range === undefined) break;
       range.isOwned = false;
-      pages += 1;
+      pages += range.pages;
+      at = endOf(range);
     }
     if (pages > 0) {
       this.leaks.count += 1;
@@ -76,7 +77,7 @@ export class IovaAddresses implements AddressModel {
   // The IOMMU's ranges lie one behind the other under a buffer, and have its pages.
   #covered(operation: GuestOperation): Disagreement | undefined {
     const { ranges } = this.#options;
-    if (ranges === undefined) return undefined;
+    if (ranges === undefined || ranges.isOverfull) return undefined;
     const { kind, dmaAddr, size, gpa, isMerged, isContinued } = operation;
     const start = dmaAddr - (dmaAddr % PAGE);
     const end = dmaAddr + BigInt(size);

@@ -11,8 +11,8 @@ const LAST_PFN = 2 ** 20 - 1;
 const INTERRUPTS = { lo: 0xf_ee00, hi: 0xf_eeff };
 /** Unmapped ranges that wait for a flush that the addresses show; more than any queue has. */
 const MAX_WAITING = 4096;
-/** Pages of one mapping at most: 4 GiB. */
-const MAX_PAGES = 2 ** 20;
+/** Pages of one mapping at most: 1 GiB. */
+const MAX_PAGES = 2 ** 18;
 
 /** A range of pages. */
 interface Pages {
@@ -38,7 +38,7 @@ export class IovaForecast {
   /** A mapping or an allocation. */
   begin({ dmaAddr, size }: GuestOperation): Disagreement | undefined {
     const { pfn, count } = pagesOf(dmaAddr, size);
-    if (count > MAX_PAGES) return undefined;
+    if (count > MAX_PAGES || count < 1) return undefined;
     if (dmaAddr !== DMA_MAPPING_ERROR) this.#release(pfn, count);
     const given = this.#iovas.alloc(count, LAST_PFN, false);
     if (given === pfn) return undefined;
@@ -49,7 +49,7 @@ export class IovaForecast {
   /** An unmapping or a freeing. */
   end({ dmaAddr, size }: GuestOperation): undefined {
     const pages = pagesOf(dmaAddr, size);
-    if (pages.count > MAX_PAGES) return;
+    if (pages.count > MAX_PAGES || pages.count < 1) return;
     this.#waiting.push(pages);
     this.peakWaiting = Math.max(this.peakWaiting, this.#waiting.length);
     if (this.#waiting.length > MAX_WAITING) this.#free(MAX_WAITING / 2);

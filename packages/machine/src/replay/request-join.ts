@@ -242,8 +242,8 @@ export class RequestJoin {
     for (let page = dmaAddr >> PAGE_SHIFT; page << PAGE_SHIFT < end; page += 1n) {
       const held = this.#pages.get(page);
       if (isBegin) {
-        if (held === undefined) this.#pages.set(page, [operation]);
-        else held.push(operation);
+        if (held !== undefined) held.push(operation);
+        else if (this.#pages.size < MAX_PAGES) this.#pages.set(page, [operation]);
         this.#gone.delete(page);
         continue;
       }
@@ -303,8 +303,10 @@ export class RequestJoin {
   }
 }
 
-/** What is larger has no pages here: 64 GiB. */
-const MAX_SIZE = 2 ** 36;
+/** What is larger has no pages here: 1 GiB. */
+const MAX_SIZE = 2 ** 30;
+/** Pages that are followed at one time: 16 GiB. */
+const MAX_PAGES = 2 ** 22;
 
 // What the device may read, and write, of a page that Linux maps. A page that it may write it may
 // always read. [linux v6.12 drivers/iommu/intel/iommu.c __domain_mapping]

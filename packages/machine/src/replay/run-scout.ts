@@ -163,7 +163,8 @@ export class RunScout {
       boots: this.#boots,
       calls: this.#calls,
       hasPowerOn: this.#hasPowerOn,
-      alignment: this.#alignment(),
+      // Without hypercalls on either side there is nothing to look for.
+      alignment: this.#calls === 0 && !this.#guest.hasCalls ? undefined : this.#alignment(),
       accesses: {
         lookedFor: this.#lookedFor,
         found: this.#lookedFor - (this.#addresses?.size ?? this.#lookedFor),
