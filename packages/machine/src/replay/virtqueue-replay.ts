@@ -39,6 +39,7 @@ const MAX_QUEUES = 4096;
 const SECTOR = 512;
 /** [virtio v1.2 §2.1 "Device Status Field"] */
 const STATUS_BITS = 0xcf;
+const FAILED = 0x80;
 /** [virtio v1.2 §5.2.6 "Device Operation"] VIRTIO_BLK_S_UNSUPP is the largest. */
 const MAX_STATUS = 2;
 
@@ -163,7 +164,8 @@ export class VirtqueueReplay {
     const before = this.#statuses.get(vdev) ?? (this.#isWhole ? undefined : 0);
     this.mismatches.compare(line, 'virtio_set_status', [
       ['vdev', vdev, before === undefined && value !== 0 ? 'one that was reset' : vdev],
-      ['val', value, value === 0 ? 0 : value | (before ?? 0)],
+      // Firmware that gives a device up writes FAILED alone.
+      ['val', value, value === 0 || value === FAILED ? value : value | (before ?? 0)],
       ['val', value & ~STATUS_BITS, 0],
     ]);
     if (this.#statuses.size < MAX_QUEUES) this.#statuses.set(vdev, value);
