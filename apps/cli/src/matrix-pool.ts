@@ -5,6 +5,8 @@ import { type CellResult, matrixDisk, runCell } from '@pinhole/machine';
 
 /** Fewer cells than this are not worth a thread. */
 const FEW = 12;
+/** More threads than this gain nothing anywhere, and each takes memory. */
+const MAX_THREADS = 64;
 /** A cell takes milliseconds; one that takes this long will not end. */
 const TIMEOUT_MS = 120_000;
 
@@ -40,7 +42,9 @@ export async function runCells(options: PoolOptions): Promise<void> {
   }
   const queue = [...ids].reverse();
   const next = (): string | undefined => (isStopped() ? undefined : queue.pop());
-  const crews = Array.from({ length: Math.min(jobs, ids.length) }, () => work(options, next));
+  const crews = Array.from({ length: Math.min(jobs, ids.length, MAX_THREADS) }, () =>
+    work(options, next),
+  );
   try {
     await Promise.all(crews.map(({ done }) => done));
   } finally {

@@ -1,4 +1,5 @@
 /** What is made of a report, by its facts: reports made of a healthy one, changed. */
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { CELL_OUTCOMES, classify } from '../../src/matrix/classify.js';
 import { runCell } from '../../src/matrix/run-cell.js';
@@ -212,4 +213,19 @@ test('of several the most severe is first, in the order that is documented', () 
   ]);
   const order = found.map((outcome) => (CELL_OUTCOMES as readonly string[]).indexOf(outcome));
   expect(order).toEqual([...order].sort((a, b) => a - b));
+});
+
+test('docs/JSON.md has every outcome, in this order, and every key of a cell', () => {
+  const page = readFileSync(new URL('../../../../docs/JSON.md', import.meta.url), 'utf8');
+  const [, section = ''] = /^## `pinhole matrix`$(.*?)^## /ms.exec(page) ?? [];
+  const [, table = ''] = section.split('| outcome, the most severe first | when |');
+  expect([...table.matchAll(/^\| `([a-z-]+)` \|/gm)].map(([, id]) => id)).toEqual([
+    ...CELL_OUTCOMES,
+  ]);
+  const { result } = runCell('linux-6.12/pseries-ddw/flag/normal/qemu/split');
+  const keys = [result.cell, result, result.counters, result.costs, result.decision].flatMap(
+    (part) => Object.keys(part ?? {}),
+  );
+  const documented = keys.filter((key) => key !== 'cell');
+  expect(documented.filter((key) => !section.includes(`\`${key}\``))).toEqual([]);
 });
