@@ -7,6 +7,8 @@ import { type CellResult, matrixDisk, runCell } from '@pinhole/machine';
 const FEW = 12;
 /** More threads than this gain nothing anywhere, and each takes memory. */
 const MAX_THREADS = 64;
+/** As many cells wait in each thread, so that none waits for the main one. */
+const AHEAD = 4;
 /** A cell takes milliseconds; one that takes this long will not end. */
 const TIMEOUT_MS = 120_000;
 
@@ -58,31 +60,33 @@ function work(
 ): { readonly worker: Worker; readonly done: Promise<void> } {
   const worker = new Worker(url ?? new URL('./matrix-worker.js', import.meta.url));
   const done = new Promise<void>((resolve, reject) => {
-    let cell = '';
+    // Those that the thread has, in its order: the first is the one that it runs.
+    const given: string[] = [];
     let timer: NodeJS.Timeout | undefined;
     const fail = (what: string): void => {
       clearTimeout(timer);
-      reject(new InternalError(`cell ${cell}: ${what}`));
+      reject(new InternalError(`cell ${given[0] ?? '(none)'}: ${what}`));
     };
-    const step = (): void => {
+    const give = (): void => {
       clearTimeout(timer);
-      const id = next();
-      if (id === undefined) {
-        resolve();
-        return;
+      while (given.length < AHEAD) {
+        const id = next();
+        if (id === undefined) break;
+        given.push(id);
+        worker.postMessage(id);
       }
-      cell = id;
-      timer = setTimeout(() => fail(`it did not end within ${timeoutMs} ms`), timeoutMs);
-      worker.postMessage(id);
+      if (given.length === 0) resolve();
+      else timer = setTimeout(() => fail(`it did not end within ${timeoutMs} ms`), timeoutMs);
     };
     worker.on('message', (result: CellResult) => {
+      given.shift();
       onResult(result);
-      step();
+      give();
     });
     worker.on('error', (error) => fail(error instanceof Error ? error.message : String(error)));
     // After `done` this says nothing any more.
     worker.on('exit', (code) => fail(`its thread ended with ${code}`));
-    step();
+    give();
   });
   return { worker, done };
 }
