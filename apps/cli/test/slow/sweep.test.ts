@@ -4,14 +4,14 @@ import { appendFileSync, readFileSync, truncateSync, writeFileSync } from 'node:
 import { join } from 'node:path';
 import { parquetReadObjects } from 'hyparquet';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
-import { createProgram } from '../src/program.js';
+import { createProgram } from '../../src/program.js';
 import {
   type Ended,
   PROGRAM,
   pinhole as pinholeProcess,
   scenario,
   scratchFolder,
-} from './pinhole.js';
+} from '../pinhole.js';
 
 const folder = scratchFolder();
 const at = (name: string): string => join(folder, name);

@@ -2,8 +2,8 @@
 import type { RecordingName } from '@pinhole/recordings';
 import { findRecording } from '@pinhole/recordings';
 import { describe, expect, test } from 'vitest';
-import { BusAddresses, type GuestOperation, type RunObserver } from '../src/index.js';
-import { filesOf, replayRun } from './replay-run.js';
+import { BusAddresses, type GuestOperation, type RunObserver } from '../../src/index.js';
+import { filesOf, replayRun } from '../replay-run.js';
 
 const total = (counts: Readonly<Record<string, number>>): number =>
   Object.values(counts).reduce((sum, count) => sum + count, 0);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { findRecording, type RecordingName } from '@pinhole/recordings';
 import { describe, expect, test } from 'vitest';
-import { pinhole, scratchFolder } from './pinhole.js';
+import { pinhole, scratchFolder } from '../pinhole.js';
 
 interface Row {
   readonly ph: string;

@@ -3,10 +3,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseSweepAxis, readSweepFile, type SweepFile } from '@pinhole/machine';
 import { expect, test } from 'vitest';
-import { renderSweepHtml } from '../src/sweep-html.js';
-import { HOSTILE } from './compare-samples.js';
-import { faults, references } from './html-faults.js';
-import { pinhole, scratchFolder } from './pinhole.js';
+import { renderSweepHtml } from '../../src/sweep-html.js';
+import { HOSTILE } from '../compare-samples.js';
+import { faults, references } from '../html-faults.js';
+import { pinhole, scratchFolder } from '../pinhole.js';
 
 const folder = scratchFolder();
 

@@ -5,10 +5,10 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'no
 import { join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import { leavesOf } from '../src/man.js';
-import { createProgram } from '../src/program.js';
-import { firstPage } from './first-page/first-page.mjs';
-import { PROGRAM } from './pinhole.js';
+import { leavesOf } from '../../src/man.js';
+import { createProgram } from '../../src/program.js';
+import { firstPage } from '../first-page/first-page.mjs';
+import { PROGRAM } from '../pinhole.js';
 
 interface Example {
   line: number;
@@ -18,7 +18,7 @@ interface Example {
   output: string | undefined;
 }
 
-const root = join(import.meta.dirname, '../../..');
+const root = join(import.meta.dirname, '../../../..');
 const packages = readdirSync(join(root, 'packages')).filter((name) =>
   existsSync(join(root, 'packages', name, 'package.json')),
 );

@@ -5,8 +5,8 @@
 import { createRng } from '@pinhole/base';
 import { findRecording } from '@pinhole/recordings';
 import { expect, test } from 'vitest';
-import { mismatchesOf } from '../src/index.js';
-import { filesOf, problemsOf, replayRun } from './replay-run.js';
+import { mismatchesOf } from '../../src/index.js';
+import { filesOf, problemsOf, replayRun } from '../replay-run.js';
 
 /** Fields, as `event.field`, and why a digit of theirs need not show. */
 const NOT_CHECKED: readonly (readonly [field: RegExp, why: string])[] = [

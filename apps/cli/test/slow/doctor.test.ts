@@ -11,9 +11,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type Check, systemChecks } from '../src/doctor-checks.js';
-import { toolChecks } from '../src/doctor-tools.js';
-import { pinhole, scratchFolder } from './pinhole.js';
+import { type Check, systemChecks } from '../../src/doctor-checks.js';
+import { toolChecks } from '../../src/doctor-tools.js';
+import { pinhole, scratchFolder } from '../pinhole.js';
 
 interface Report {
   schemaVersion: number;
@@ -133,7 +133,7 @@ function commandLine(pid: string): string {
 }
 
 describe('a broken install', () => {
-  const cli = join(import.meta.dirname, '..');
+  const cli = join(import.meta.dirname, '../..');
   const copy = join(folder, 'copy/pinhole');
   mkdirSync(copy, { recursive: true });
   for (const part of ['dist', 'scenarios'])

@@ -3,10 +3,10 @@
 import { createRng } from '@pinhole/base';
 import { recordings } from '@pinhole/recordings';
 import { describe, expect, test } from 'vitest';
-import type { LogReader, ReaderOptions, ReadProblem } from '../src/index.js';
-import { createFtraceReader, createQemuLogReader, createTraceCmdReader } from '../src/index.js';
-import { recordedBytes } from './support/recorded.js';
-import { toTraceCmd } from './support/trace-cmd.js';
+import type { LogReader, ReaderOptions, ReadProblem } from '../../src/index.js';
+import { createFtraceReader, createQemuLogReader, createTraceCmdReader } from '../../src/index.js';
+import { recordedBytes } from '../support/recorded.js';
+import { toTraceCmd } from '../support/trace-cmd.js';
 
 const { files } = recordings.find(({ name }) => name === 'linux6.12-pinhole-net')!;
 
