@@ -1,5 +1,5 @@
 import { hi32, lo32 } from '@pinhole/base';
-import { DmaStatus, IOMMU_PAGE_SIZE, type IommuSpace } from '@pinhole/memory';
+import { type DmaSpace, DmaStatus, IOMMU_PAGE_SIZE, type IommuSpace } from '@pinhole/memory';
 import type { IommuAddressSpace } from '@pinhole/qemu';
 import type { SpaprPhb } from '@pinhole/tce';
 
@@ -39,6 +39,27 @@ export function phbIommu(phb: SpaprPhb): IommuAddressSpace {
         for (const close of closers) close();
       };
     },
+  };
+}
+
+/** QEMU's TARGET_PAGE_SIZE, for what is behind no IOMMU. */
+const TARGET_PAGE_SIZE = 4096;
+
+/**
+ * A bus without an IOMMU that shows memory elsewhere, as vhost sees it. It is not system memory, which
+ * is all that QEMU looks at: vhost gets an IOTLB, of 4 KiB pages that never change.
+ * [qemu v7.2 hw/virtio/virtio-pci.c virtio_pci_iommu_enabled, softmmu/physmem.c flatview_do_translate]
+ */
+export function rangesIommu(bus: DmaSpace): IommuAddressSpace {
+  const out = { gpa: 0, length: 0 };
+  const size = BigInt(TARGET_PAGE_SIZE);
+  return {
+    name: bus.name,
+    getIotlbEntry(iova, access) {
+      if (bus.translate(hi32(iova), lo32(iova), 1, access, out) !== DmaStatus.OK) return undefined;
+      return { iova: iova - (iova % size), gpa: out.gpa - (out.gpa % TARGET_PAGE_SIZE), size };
+    },
+    addUnmapNotifier: () => () => {},
   };
 }
 

@@ -41,9 +41,7 @@ describe('the whole matrix', () => {
         UPSTREAM.includes(cell.policy) &&
         !cell.secure &&
         // Its frontend is restricted to what it granted, and grants came with 6.0.
-        cell.platform !== 'xen-grants' &&
-        // A data plane in the kernel that is told of no bus.
-        !(cell.platform === 'arm64-offset' && cell.flag && cell.vhost),
+        cell.platform !== 'xen-grants',
     );
     const found = new Set(ordinary.map(({ outcome }) => outcome));
     const allowed = ['works', 'works-slow', 'leaks', 'no-machine'];

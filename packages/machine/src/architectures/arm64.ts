@@ -24,7 +24,7 @@ import {
   type PlatformOptions,
 } from '../architecture.js';
 import type { MachineConfig } from '../scenario-config.js';
-import { spaceIommu } from '../vhost-iommu.js';
+import { rangesIommu, spaceIommu } from '../vhost-iommu.js';
 import {
   buildIommuBus,
   checkIommu,
@@ -159,14 +159,21 @@ function buildArm64(options: PlatformOptions): Platform {
           tracer: options.tracer,
         });
   const onBus = ranges.reduce((sum, { size }) => sum + size, 0);
+  const busSpace = bus?.busSpace ?? createRangesSpace(hypervisorMemory, ranges);
+  const iommuForVhost =
+    bus?.space !== undefined
+      ? { iommu: spaceIommu(bus.space) }
+      : bus === undefined && machine.dmaRanges !== undefined
+        ? { iommu: rangesIommu(busSpace) }
+        : {};
   const behindIommu = new IommuReach(memory, ownership, bus?.space);
   return {
     guestMemory: memory,
     hypervisorMemory,
     ...(ownership === undefined ? {} : { observer: new HypervisorView(memory, ownership) }),
     systemMemory: createSystemMemorySpace(hypervisorMemory),
-    ...(bus?.space === undefined ? {} : { iommu: spaceIommu(bus.space) }),
-    busSpace: bus?.busSpace ?? createRangesSpace(hypervisorMemory, ranges),
+    ...iommuForVhost,
+    busSpace,
     pages,
     dma: bus?.dma ?? direct,
     hook: guest.secure

@@ -372,8 +372,9 @@ Behind a second window nothing is unmapped, and nothing can go stale.
   in the ring, not an error and not a completion. It is tried again at the next kick, or when another
   queue's miss brings an update that holds the address: never because the guest maps it. The run ends and
   says so (\`counters.vhost.stalls\`, \`firstStall\`).
-- **No IOMMU, or no flag: no IOTLB.** Where the bus has no IOMMU, QEMU hides bit 33 from the backend; that
-  takes addresses for guest-physical ones, even where the bus has an offset.
+- **No IOMMU, or no flag: no IOTLB.** Where the bus is system memory itself, QEMU hides bit 33 from the
+  backend, which takes addresses for guest-physical ones. A bus with an offset is another address space:
+  there vhost gets an IOTLB, of 4 KiB pages that never change.
 - **An IOTLB protects nothing from the backend**: a vhost-user process has all of guest memory mapped.
 
 ## What it does not do
