@@ -24,6 +24,13 @@ export interface IommuSpaceOptions {
   readonly interrupts?: { readonly base: number; readonly size: number };
   /** Pages mapped at once, at most. Default: 2^20. */
   readonly maxPages?: number;
+  /**
+   * What notifiers hear when everything is invalidated. `all`, the default: one range that is all of the
+   * bus. `known`: of pages that were mapped when everything was invalidated before, and are no more; of
+   * what came and went in between, nothing.
+   * [qemu v7.2 hw/i386/intel_iommu.c vtd_sync_shadow_page_table, vtd_page_walk_one]
+   */
+  readonly invalidateAllTells?: 'all' | 'known';
   /** Sees what it does: for a trace. Every translation is then asked for. */
   readonly observer?: IommuObserver;
 }
@@ -67,6 +74,9 @@ export class IommuSpace implements DmaSpace {
   readonly #endLo: number;
   readonly #interrupts: { readonly base: number; readonly size: number };
   readonly #maxPages: number;
+  readonly #tellsKnown: boolean;
+  /** The mappings that notifiers are told of when they end: QEMU's `iova_tree`. */
+  #known: ReadonlyMap<number, number> = new Map();
   readonly #observer: IommuObserver | undefined;
   #generation = 0;
   /** Where the last access went that was not denied. */
@@ -86,6 +96,7 @@ export class IommuSpace implements DmaSpace {
     this.#endLo = addressBits >= 32 ? 2 ** 32 : 2 ** addressBits;
     this.#interrupts = options.interrupts ?? { base: 0, size: 0 };
     this.#maxPages = options.maxPages ?? MAX_PAGES;
+    this.#tellsKnown = options.invalidateAllTells === 'known';
     this.#observer = options.observer;
   }
 
@@ -152,13 +163,18 @@ export class IommuSpace implements DmaSpace {
   }
 
   /**
-   * The IOTLB forgets everything; notifiers hear of one range that is all of the bus.
-   * [qemu v7.2 hw/i386/intel_iommu.c vtd_iotlb_domain_invalidate; hw/arm/smmu-common.c smmu_inv_notifiers_mr]
+   * The IOTLB forgets everything; notifiers hear of one range that is all of the bus, or as
+   * `invalidateAllTells` says.
+   * [qemu commit 3e090e3489db hw/i386/intel_iommu.c; qemu v7.2 hw/arm/smmu-common.c smmu_inv_notifiers_mr]
    */
   invalidateAll(): void {
     this.#iotlb.clear();
     this.#changed();
     this.#observer?.invalidated();
+    if (this.#tellsKnown) {
+      if (this.#notifiers.length > 0) this.#tellKnown();
+      return;
+    }
     const all = { type: 'UNMAP', iova: 0n, translatedAddr: 0n, addrMask: 2n ** 64n - 1n } as const;
     this.#tell({ ...all, perm: 0 });
   }
@@ -273,6 +289,14 @@ export class IommuSpace implements DmaSpace {
         perm,
       });
     });
+  }
+
+  #tellKnown(): void {
+    const known = this.#known;
+    this.#known = new Map(this.#pages);
+    for (const [pfn, entry] of known) {
+      if (this.#pages.get(pfn) !== entry) this.#notify('UNMAP', pfn, 1, 0, 0);
+    }
   }
 
   #tell(event: IommuEvent): void {

@@ -243,6 +243,25 @@ describe('who is told', () => {
     expect(b.at(-1)).toBe('UNMAP 0 0 ffffffffffffffff 0');
   });
 
+  test('as QEMU 7.2: when all is invalidated, of what was mapped the time before', () => {
+    const space = createSpace({ iotlbSize: 4, invalidateAllTells: 'known' });
+    const told = listen(space, ['UNMAP']);
+    space.map(1, 0x1000, 3, RW);
+    space.invalidateAll();
+    space.map(8, 0x8000, 1, RW);
+    space.unmap(8, 1);
+    space.unmap(1, 2);
+    space.map(2, 0x9000, 1, RW);
+    expect(told).toEqual([]);
+    // Page 8 came and went unseen; page 3 is where it was.
+    space.invalidateAll();
+    const first = ['UNMAP 1000 0 fff 0', 'UNMAP 2000 0 fff 0'];
+    expect(told).toEqual(first);
+    space.unmap(3, 1);
+    space.invalidate(3, 1);
+    expect(told).toEqual([...first, 'UNMAP 3000 0 fff 0']);
+  });
+
   test('those who asked, until they leave', () => {
     const space = createSpace();
     const told = listen(space, ['UNMAP']);

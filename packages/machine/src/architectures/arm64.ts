@@ -149,6 +149,7 @@ function buildArm64(options: PlatformOptions): Platform {
       : buildIommuBus({
           platform: 'arm64',
           iommu: machine.iommu,
+          qemu: machine.qemu,
           kernel,
           cmdline: guest.cmdline,
           guestMemory: memory,

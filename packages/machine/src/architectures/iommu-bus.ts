@@ -66,6 +66,7 @@ const IOMMU_MODELS: Readonly<Record<Iommu, IommuModel>> = {
 export interface IommuBusOptions {
   readonly platform: 'x86-64' | 'arm64';
   readonly iommu: Iommu;
+  readonly qemu: MachineConfig['qemu'];
   readonly kernel: KernelProfile;
   readonly cmdline: string;
   readonly guestMemory: GuestMemory;
@@ -143,6 +144,10 @@ export function buildIommuBus(options: IommuBusOptions): IommuBus {
     addressBits: model.addressBits,
     iotlbSize: model.iotlbSize,
     ...(options.interrupts === undefined ? {} : { interrupts: options.interrupts }),
+    // Since 8.0 all is told. [qemu commit 3e090e3489db]
+    ...(iommu === 'intel-iommu' && options.qemu === '7.2'
+      ? { invalidateAllTells: 'known' as const }
+      : {}),
     ...(options.tracer.on && iommu === 'intel-iommu'
       ? { observer: vtdObserver(options.tracer) }
       : {}),

@@ -122,6 +122,7 @@ function buildX8664(options: PlatformOptions): Platform {
       : buildIommuBus({
           platform: 'x86-64',
           iommu: machine.iommu,
+          qemu: machine.qemu,
           kernel,
           cmdline: guest.cmdline,
           guestMemory,

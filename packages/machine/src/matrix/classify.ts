@@ -1,6 +1,7 @@
 import { formatSize } from '@pinhole/base';
 import type { NamedPages, RunEvidence } from '../evidence.js';
 import type { RunReport } from '../report.js';
+import type { VhostReport } from '../vhost-report.js';
 
 /**
  * How a cell ended, the most severe first: of several, the first is the cell's.
@@ -181,9 +182,9 @@ function leaks(report: RunReport): CellFinding[] {
   return texts.length === 0 ? [] : [{ outcome: 'leaks', text: `leaks: ${texts.join('; ')}` }];
 }
 
-// The hypervisor heard of unmaps: an IOMMU's driver may defer what says so.
+// What says so may be deferred, but at the end it was said.
 function hasUnmapped({ counters: { workload } }: RunReport): boolean {
-  return (workload.hcalls.H_STUFF_TCE ?? 0) + workload.iommu.commands > 0;
+  return (workload.hcalls.H_STUFF_TCE ?? 0) + workload.iommu.unmaps > 0;
 }
 
 /** At most two decimals. */
@@ -205,8 +206,11 @@ function prices({ counters, data }: RunReport): string[] {
   if (maps + unmaps > 0) prices.push(`${a(maps + unmaps)} IOMMU maps and unmaps a request`);
   if (commands > 0) prices.push(`${a(commands)} IOMMU commands a request`);
   const { vhost } = counters;
-  // The first use of each page is no price of a request.
-  if (vhost !== null && vhost.evictions + vhost.invalidates + vhost.missesPerRequest >= 1) {
+  // The first use of each page is no price of a request, but where each request has pages of its own.
+  const mapsAnew = counters.hcallsPerRequestTotal + maps > 0;
+  const isAskedAgain = (report: VhostReport): boolean =>
+    report.evictions + report.invalidates > 0 || (mapsAnew && report.missesPerRequest >= 1);
+  if (vhost !== null && isAskedAgain(vhost)) {
     const [misses, invalidates] = [vhost.missesPerRequest, vhost.invalidatesPerRequest];
     prices.push(`${round(misses)} IOTLB misses and ${round(invalidates)} invalidations a request`);
   }

@@ -151,19 +151,21 @@ describe('behind an IOMMU', () => {
     ]);
   });
 
-  test('deferred, with vhost: it is told when the timer fires, and keeps nothing after', () => {
-    const told = (guest: Keys): unknown => {
+  test('deferred, with vhost: it is told when the timer fires, by a QEMU that tells', () => {
+    const told = (qemu: string, guest: Keys): unknown => {
       const report = x86(true, {
-        machine: intel,
+        machine: { ...intel, qemu },
         guest,
         device: { vhost: 'on' },
         workload: pageReads(8),
       });
       return [report.counters.vhost?.invalidates, report.counters.workload.iommu.commands];
     };
-    // One invalidation of all the bus, after the workload; or one for each of 8 * 4 unmaps.
-    expect(told({})).toEqual([1, 0]);
-    expect(told(strict)).toEqual([32, 32]);
+    // One invalidation of all the bus, after the workload; or one for each of 8 * 4 unmaps. QEMU 7.2
+    // tells of nothing that was not mapped when all was invalidated before.
+    expect(told('10.0', {})).toEqual([1, 0]);
+    expect(told('7.2', {})).toEqual([0, 0]);
+    for (const qemu of ['7.2', '10.0']) expect(told(qemu, strict)).toEqual([32, 32]);
   });
 
   test('large requests: a map for each element that the device finds in the ring', () => {

@@ -95,6 +95,33 @@ test('packed rings, no indirect descriptors, no event index: correct, and as man
   }
 });
 
+// [qemu commit 3e090e3489db, 8.0: "send UNMAP notifications for domain or global inv desc"]
+describe('behind VT-d, whose unmaps Linux defers', () => {
+  const VTD = (qemu: string, cmdline = ''): string[] => [
+    `machine={arch: x86-64, memory: 2GiB, iommu: intel-iommu, qemu: "${qemu}"}`,
+    `guest.cmdline=${JSON.stringify(cmdline)}`,
+  ];
+  const MANY = '{ read: { offset: 0, length: 1MiB, block: 4KiB } }';
+
+  test('QEMU 7.2 does not tell vhost: addresses that come again lead to old memory', () => {
+    const { verdict, counters } = run(VTD('7.2'), {}, MANY);
+    expect(verdict.outcome).toBe('fails');
+    expect(counters.vhost?.invalidates).toBe(0);
+    expect(counters.strayBytesWritten).toBeGreaterThan(0);
+  });
+
+  test.each([
+    ['10.0', ''],
+    ['7.2', 'iommu.strict=1'],
+    ['7.2', 'intel_iommu=strict'],
+  ])('a later QEMU does, and each of them where nothing is deferred: %s %s', (qemu, cmdline) => {
+    const { verdict, counters } = run(VTD(qemu, cmdline), {}, MANY);
+    expect(verdict.outcome).toBe('works-slow');
+    expect(counters.vhost?.invalidates).toBeGreaterThan(0);
+    expect(counters).toMatchObject({ strayBytesRead: 0, strayBytesWritten: 0 });
+  });
+});
+
 test('a second window: the first uses are no cost per request', () => {
   const { verdict, counters } = run(['machine.ddw=true', 'machine.maxMemory=4GiB']);
   expect(verdict.outcome).toBe('works');
