@@ -38,7 +38,7 @@ describe('a healthy run', () => {
 
   test('says what was checked, and shows the window', () => {
     expect(text(html)).toContain('The model agrees with every line.');
-    expect(text(html)).toMatch(/DMA addresses that the guest&#39;s/);
+    expect(text(html)).toMatch(/DMA addresses: that the guest&#39;s kernel gave/);
     expect(html.match(/<svg [^>]*role="img"/g)).toHaveLength(3);
     expect(html).not.toContain('class="gone');
   });

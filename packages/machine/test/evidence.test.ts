@@ -77,6 +77,25 @@ describe('a run', () => {
   });
 });
 
+describe('what a device still reaches when all is unmapped', () => {
+  const stale = (iommu: string, kernel: string, cmdline: string): number =>
+    run(
+      `{ arch: x86-64, memory: 2GiB, iommu: ${iommu} }`,
+      `{ kernel: ${kernel}, cmdline: "${cmdline}" }`,
+      true,
+    ).evidence.entriesDeferred;
+
+  test('with deferred invalidation every page that it used; strictly none', () => {
+    // Four reads: header, data, status, indirect table. A write: 16 pages of data.
+    const pages = 4 * 4 + 3 + 16;
+    expect(stale('intel-iommu', 'linux-6.12', '')).toBe(pages);
+    expect(stale('intel-iommu', 'linux-6.12', 'iommu.strict=1')).toBe(0);
+    expect(stale('virtio-iommu', 'linux-6.1', '')).toBe(0);
+    // Its unmaps wait for the next request alone: those of the write.
+    expect(stale('virtio-iommu', 'linux-6.12', '')).toBe(3 + 16);
+  });
+});
+
 describe('what a device was given', () => {
   test('pages count once for each mapping, and the pool always', () => {
     const given = new GivenMemory({ base: 0x10_0000, size: 0x1000 });

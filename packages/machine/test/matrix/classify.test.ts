@@ -156,6 +156,8 @@ describe('what is left behind and what is paid', () => {
     expect(outcomes(withVhost(once, {}))).toEqual(['works']);
     // Two pages a request that stay mapped, and two that are mapped for it.
     expect(outcomes(withVhost({}, {}))).toEqual(['works']);
+    expect(text(withVhost({}, {}))).toContain('but the first use of each page, 2 IOTLB misses');
+    expect(text(withVhost(once, {}))).not.toContain('first use');
     const mapped = withVhost({}, { iommu: { maps: 20, unmaps: 0, commands: 0 } });
     expect(text(mapped)).toContain('2 IOTLB misses and 0 invalidations a request');
     expect(outcomes(withVhost({ ...once, evictions: 3 }, {}))).toEqual(['works-slow']);
@@ -168,7 +170,7 @@ describe('what is left behind and what is paid', () => {
     ]);
     const late = made({ evidence: { ...evidence, entriesDeferred: 4 } });
     expect(outcomes(late)).toEqual(['works-slow']);
-    expect(text(late)).toContain('still reached 4 unmapped entries');
+    expect(text(late)).toContain('still reached 4 unmapped pages');
   });
 
   test.each([

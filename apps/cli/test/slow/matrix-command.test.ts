@@ -5,10 +5,10 @@ import { pathToFileURL } from 'node:url';
 import { InternalError } from '@pinhole/base';
 import { CELL_OUTCOMES, type CellResult, matrixCells, runCell } from '@pinhole/machine';
 import { describe, expect, test } from 'vitest';
-import { runCells } from '../src/matrix-pool.js';
-import { renderMatrixTable } from '../src/matrix-table.js';
-import { builtInScenarios, loadScenario } from '../src/scenarios.js';
-import { pinhole, scratchFolder } from './pinhole.js';
+import { runCells } from '../../src/matrix-pool.js';
+import { renderMatrixTable } from '../../src/matrix-table.js';
+import { builtInScenarios, loadScenario } from '../../src/scenarios.js';
+import { pinhole, scratchFolder } from '../pinhole.js';
 
 const inFolder = (name: string): string => join(scratch, name);
 const scratch = scratchFolder();
@@ -71,7 +71,7 @@ describe('the table', () => {
 });
 
 describe('threads', () => {
-  const worker = pathToFileURL(join(import.meta.dirname, 'matrix-workers/dies.mjs'));
+  const worker = pathToFileURL(join(import.meta.dirname, '../matrix-workers/dies.mjs'));
   const run = (ids: readonly string[], stopAfter = Number.POSITIVE_INFINITY) => {
     const done: string[] = [];
     return runCells({

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { beforeAll, expect, test } from 'vitest';
 // @ts-expect-error a script without types
-import { costsPage } from './costs-page.mjs';
+import { costsPage } from '../costs-page.mjs';
 
 let made: string;
 beforeAll(() => {
@@ -9,7 +9,7 @@ beforeAll(() => {
 });
 
 test('docs/COSTS.md is up to date (npm run docs:costs)', () => {
-  const page = readFileSync(new URL('../../../docs/COSTS.md', import.meta.url), 'utf8');
+  const page = readFileSync(new URL('../../../../docs/COSTS.md', import.meta.url), 'utf8');
   expect(page).toBe(made);
 });
 

@@ -3,10 +3,10 @@ import { readFileSync } from 'node:fs';
 import { parseCellId } from '@pinhole/machine';
 import { beforeAll, expect, test } from 'vitest';
 // @ts-expect-error a script without types
-import { debatePage } from './debate-page.mjs';
+import { debatePage } from '../debate/debate-page.mjs';
 
 const read = (path: string): string => readFileSync(new URL(path, import.meta.url), 'utf8');
-const template = read('the-debate.md');
+const template = read('../debate/the-debate.md');
 let made = '';
 
 beforeAll(() => {

@@ -2,7 +2,7 @@
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { pinhole, scratchFolder } from './pinhole.js';
+import { pinhole, scratchFolder } from '../pinhole.js';
 
 const folder = scratchFolder();
 
