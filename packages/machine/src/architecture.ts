@@ -23,6 +23,8 @@ export interface PlatformCounters {
   /** IOMMU entries that grant a permission, now, and the most there ever were. */
   readonly tcesLive: number;
   readonly tcesPeak: number;
+  /** Pages that the guest unmapped and a device still reaches; absent where an unmap holds at once. */
+  readonly pagesStale?: number;
   /** Translations that devices asked an IOMMU for. */
   readonly translations: number;
   /**

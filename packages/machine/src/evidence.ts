@@ -35,7 +35,7 @@ export interface RunEvidence {
   readonly privatePagesExposed: NamedPages;
   /** IOMMU entries that the workload left behind, when none of its requests was under way any more. */
   readonly entriesLeft: number;
-  /** And those that the guest had unmapped, with the invalidation still to come. */
+  /** And the pages that the guest had unmapped and the device still reached: the invalidation is to come. */
   readonly entriesDeferred: number;
 }
 

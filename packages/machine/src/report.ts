@@ -144,11 +144,12 @@ function iotlbCost(vhost: VhostReport | null): string | undefined {
 }
 
 // Only a secure guest has something to isolate: what it did not share.
-function isolationText({ machine, reach, data }: RunFacts): string {
+function isolationText({ machine, reach, data, evidence }: RunFacts): string {
   if (!machine.secure) return '';
   const exposed = data.privateBytesExposed;
+  const sentTo = evidence.privatePagesTouched.count;
   return exposed === 0
-    ? `; isolation holds: of ${formatSize(reach.addressable)} the device sees ${formatSize(reach.plaintext)} in clear, all of it shared`
+    ? `; ${sentTo === 0 ? 'isolation holds' : 'sent to private pages, and saw none in clear'}: of ${formatSize(reach.addressable)} the device sees ${formatSize(reach.plaintext)} in clear, all of it shared`
     : `; isolation is broken: ${formatSize(exposed)} of private buffers seen in clear`;
 }
 

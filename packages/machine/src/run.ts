@@ -110,16 +110,15 @@ const MOST_PAGES = 65_536;
 /** What the platform counts, and the device. */
 type RunCounters = PlatformCounters & { readonly kicks: number; readonly interrupts: number };
 
-// Where the guest's driver says what it unmapped, what is more than that is only late.
+// Where the guest's driver says what it unmapped, that counts: the unmap may hold later.
 function entriesAtEnd(
   setup: PlatformCounters,
   end: PlatformCounters,
 ): { entriesLeft: number; entriesDeferred: number } {
-  const live = Math.max(0, end.tcesLive - setup.tcesLive);
   const maps = end.iommu.maps - setup.iommu.maps;
-  if (maps === 0) return { entriesLeft: live, entriesDeferred: 0 };
-  const entriesLeft = Math.max(0, maps - (end.iommu.unmaps - setup.iommu.unmaps));
-  return { entriesLeft, entriesDeferred: Math.max(0, live - entriesLeft) };
+  const left =
+    maps === 0 ? end.tcesLive - setup.tcesLive : maps - (end.iommu.unmaps - setup.iommu.unmaps);
+  return { entriesLeft: Math.max(0, left), entriesDeferred: end.pagesStale ?? 0 };
 }
 
 function connectPci(core: VirtioDeviceCore): VirtioTransport {

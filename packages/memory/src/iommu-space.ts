@@ -105,6 +105,13 @@ export class IommuSpace implements DmaSpace {
     return this.#pages.size;
   }
 
+  /** Pages that are not mapped any more, and that devices still reach: the IOTLB has them. */
+  get stalePages(): number {
+    let stale = 0;
+    for (const pfn of this.#iotlb.keys()) if (!this.#pages.has(pfn)) stale += 1;
+    return stale;
+  }
+
   get generation(): number | undefined {
     return this.#observer === undefined ? this.#generation : undefined;
   }

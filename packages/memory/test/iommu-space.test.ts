@@ -212,6 +212,20 @@ describe('the IOTLB', () => {
   });
 });
 
+test('an unmapped page is stale while the IOTLB has it, if it was used', () => {
+  const space = createSpace({ iotlbSize: 4 });
+  space.map(1, 0x1000, 3, RW);
+  access(space, 0x1000);
+  access(space, 0x2000);
+  expect(space.stalePages).toBe(0);
+  space.unmap(1, 3);
+  expect(space.stalePages).toBe(2);
+  space.invalidate(1, 1);
+  expect(space.stalePages).toBe(1);
+  space.invalidateAll();
+  expect(space.stalePages).toBe(0);
+});
+
 describe('who is told', () => {
   const listen = (space: IommuSpace, types?: IommuEvent['type'][]): string[] => {
     const told: string[] = [];

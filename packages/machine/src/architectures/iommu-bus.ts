@@ -96,6 +96,7 @@ export interface IommuBusCounts {
   /** Pages mapped, but for those whose unmap is under way; and the most that there ever were. */
   readonly tcesLive: number;
   readonly tcesPeak: number;
+  readonly pagesStale?: number;
   readonly translations: number;
 }
 
@@ -178,6 +179,7 @@ export function buildIommuBus(options: IommuBusOptions): IommuBus {
       iommu: { ...driver.counts },
       tcesLive: space.livePages - driver.waitingPages,
       tcesPeak: space.peakPages,
+      pagesStale: space.stalePages + driver.waitingPages,
       translations: space.translations,
     }),
     settle: () => {

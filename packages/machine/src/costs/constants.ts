@@ -96,7 +96,7 @@ export const COST_ITEMS: Readonly<Record<CostName, CostItem>> = {
     count: ofHandler('kvm', ({ counters }) => counters.workload.tcesWritten),
   },
   iommuMap: {
-    what: "pages that the guest's IOMMU driver maps or unmaps",
+    what: "maps and unmaps of the guest's IOMMU driver",
     unit: 'ns',
     role: 'path',
     count: ({ counters: { workload } }) => workload.iommu.maps + workload.iommu.unmaps,

@@ -225,13 +225,15 @@ function price(report: RunReport): CellFinding {
   const { entriesDeferred } = report.evidence;
   if (entriesDeferred > 0) {
     paid.push(
-      `at the end the device still reached ${entriesDeferred} unmapped entries: the invalidation is deferred`,
+      `at the end the device still reached ${entriesDeferred} unmapped pages: the invalidation is deferred`,
     );
   }
+  const misses = report.counters.vhost?.missesPerRequest ?? 0;
+  const first = misses >= 1 ? ` but the first use of each page, ${round(misses)} IOTLB misses` : '';
   return paid.length === 0
     ? {
         outcome: 'works',
-        text: `works: every byte correct, nothing to pay per request (${way})`,
+        text: `works: every byte correct, nothing to pay per request${first} (${way})`,
       }
     : { outcome: 'works-slow', text: `works, but slow: ${paid.join(', ')} (${way})` };
 }

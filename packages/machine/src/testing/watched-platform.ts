@@ -129,7 +129,7 @@ class CounterWatch {
 }
 
 /** What is now, not since the start. */
-const FALLS: ReadonlySet<string> = new Set(['tcesLive', 'bytesShared']);
+const FALLS: ReadonlySet<string> = new Set(['tcesLive', 'pagesStale', 'bytesShared']);
 
 function mappedNow({ tcesLive, iommu }: PlatformCounters): number {
   return tcesLive + iommu.maps - iommu.unmaps;
