@@ -1,6 +1,5 @@
 import { ModelError } from '@pinhole/base';
 import {
-  createPhysicalDmaOps,
   GuestPages,
   hasRestrictedVirtioAccess,
   type PhbDescription,
@@ -29,7 +28,7 @@ import {
 import type { MachineConfig } from '../scenario-config.js';
 import { createSpaprMachine } from '../spapr-config.js';
 import { phbIommu } from '../vhost-iommu.js';
-import { checkIommu } from './iommu-bus.js';
+import { checkIommu, physicalDma } from './iommu-bus.js';
 
 /** Below this the kernel image and what firmware left; pages come from above. */
 const KERNEL_BASE = 16 * 2 ** 20;
@@ -140,16 +139,6 @@ function buildPseries(options: PlatformOptions): Platform {
       privateBytesWriteRefused: view?.privateBytesWriteRefused ?? 0,
     }),
     reach: (space) => meter.measure(space),
-  };
-}
-
-function physicalDma(memory: GuestMemory, pages: GuestPages): Platform['dma'] {
-  return {
-    ops: createPhysicalDmaOps({ memory, pages }),
-    isBounced: false,
-    hasBusOffset: false,
-    because: 'physical addresses',
-    steps: [],
   };
 }
 

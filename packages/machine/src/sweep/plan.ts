@@ -21,6 +21,9 @@ export interface Shard {
 /** A sweep has at most this many points. */
 export const MAX_POINTS = 10_000;
 
+/** And at most this many shards. */
+export const MAX_SHARDS = 99_999;
+
 /** How many points the axes have together. @throws MachineError `E_SWEEP` when too many, or none. */
 export function countPoints(axes: readonly SweepAxis[]): number {
   if (axes.length === 0) {

@@ -1,7 +1,7 @@
 /** A sweep as NDJSON: a line that says which sweep it is, then a row a line, in the order of points. */
 import { z } from 'zod';
 import { MachineError, type ScenarioProblem } from '../errors.js';
-import { countPoints, MAX_POINTS, pointAt, type Shard } from './plan.js';
+import { countPoints, MAX_POINTS, MAX_SHARDS, pointAt, type Shard } from './plan.js';
 import { type SweepRow, sweepColumns } from './rows.js';
 import type { SweepAxis } from './values.js';
 
@@ -45,7 +45,10 @@ const headerSchema: z.ZodType<{ readonly sweep: SweepHeader }> = z.strictObject(
       .min(1),
     points: z.number().int().min(1).max(MAX_POINTS),
     shard: z
-      .strictObject({ index: z.number().int().min(1), of: z.number().int().min(1) })
+      .strictObject({
+        index: z.number().int().min(1),
+        of: z.number().int().min(1).max(MAX_SHARDS),
+      })
       .nullable(),
   }),
 });

@@ -201,6 +201,10 @@ test('a row that does not belong is refused with its line', () => {
   expect(changed(0, (line) => line.replace('"points":8', '"points":9'))).toBe(
     'f:1:1: expected points 8, found 9',
   );
+  // So many that their names alone would fill memory.
+  expect(
+    changed(0, (line) => line.replace('"shard":null', '"shard":{"index":1,"of":4294967295}')),
+  ).toContain('f:1:1: expected the first line of a sweep, {"sweep": {...}}, found another');
   const shard = whole(AXES, { index: 1, of: 2 }).split('\n');
   shard[1] = lines[2] ?? '';
   expect(problemsOf(() => readSweepFile(shard.join('\n'), 'f'))).toBe(

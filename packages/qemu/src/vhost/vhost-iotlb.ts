@@ -32,7 +32,7 @@ interface Node extends IotlbMap {
  * interval tree.
  */
 export class VhostIotlb {
-  /** The most entries; 0: no limit. */
+  /** The most entries; 0: no limit, where v6.1.192 refuses every range. */
   readonly limit: number;
   /** Entries that made room for newer ones, and the most entries there ever were. */
   evictions = 0;
