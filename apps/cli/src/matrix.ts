@@ -31,12 +31,16 @@ export interface MatrixOptions extends TraceOptions {
 
 type OnOff = 'on' | 'off';
 
+const FILTERS = ['arch', 'policy', 'flag', 'secure', 'vhost', 'ring'] as const;
+
 /** `pinhole matrix`: every policy on every machine, or one cell of it. */
 export async function matrix(options: MatrixOptions): Promise<void> {
   if (options.trace === 'help') {
     process.stdout.write(describeEvents());
   } else if (options.cell !== undefined) {
     if (options.format === 'html') throw new InputError('--format html is for more than one cell');
+    const filter = FILTERS.find((name) => (options[name]?.length ?? 0) > 0);
+    if (filter !== undefined) throw new InputError(`--cell is one cell: leave out --${filter}`);
     oneCell(options.cell, options);
   } else if (options.trace !== undefined) {
     throw new InputError('--trace is for one cell: give --cell, too');

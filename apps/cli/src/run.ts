@@ -12,7 +12,9 @@ import { EXIT } from './exit.js';
 import { openImage } from './files.js';
 import { OUTCOME_MARKS } from './report/marks.js';
 import { loadScenario } from './scenarios.js';
+import { terminalWidth } from './terminal.js';
 import { markText } from './terminal-style.js';
+import { wrap } from './terminal-text.js';
 import { describeEvents, openTrace, type TraceOptions } from './trace-output.js';
 
 /** Options of `pinhole run`. */
@@ -128,7 +130,14 @@ export function renderRun(report: RunReport, costs?: CostEstimate | null): strin
     ['verdict', `${markText(OUTCOME_MARKS[verdict.outcome])}: ${verdict.text}`],
   ];
   const title = report.title === '' ? '' : `${report.title}\n\n`;
-  return `${title}${rows.map(([key, value]) => `${key.padEnd(13)} ${value}`.trimEnd()).join('\n')}\n`;
+  return `${title}${rows.flatMap(([key, value]) => rowLines(key, value, terminalWidth())).join('\n')}\n`;
+}
+
+// A line that fits is left as it is: its columns may be aligned.
+function rowLines(key: string, value: string, width: number): string[] {
+  const line = `${key.padEnd(13)} ${value}`.trimEnd();
+  if (line.length <= width) return [line];
+  return wrap(value, width, ' '.repeat(16), key.padEnd(14));
 }
 
 // A data plane of its own, and what its IOTLB had to ask for.

@@ -40,6 +40,16 @@ describe('bad input: a clear error, exit code 2, nothing written', () => {
       /empty\.img: .*found 0 bytes/,
     ],
     [
+      'a cell and a filter',
+      ['matrix', '--cell', 'linux-6.1/x86-64/flag/normal/qemu/split', '--arch', 'x86-64'],
+      /--cell is one cell: leave out --arch/,
+    ],
+    [
+      'an index that would fill all memory',
+      ['run', '3-ddw', '--set', 'devices[4294967294].type=x'],
+      /devices\[4294967294\]\.type: --set: expected an index from 0 to 9999/,
+    ],
+    [
       'a page in no folder',
       ['compare', '--html', inFolder('no/where/x.html')],
       /expected a file in a folder that exists/,

@@ -73,6 +73,9 @@ export function readChecked<T>(text: string, options: CheckedTextOptions<T>): T 
 const unknownKey = (): string =>
   'expected one of the keys that the schema has, found an unknown one (see `pinhole config schema`)';
 
+/** Items before one that is set are made, too: no list of a scenario is as long. */
+const MAX_INDEX = 9999;
+
 const parsePath = (path: string): (string | number)[] =>
   [...path.matchAll(/[^.[\]]+/g)].map(([key]) => (/^\d+$/.test(key) ? Number(key) : key));
 
@@ -91,16 +94,12 @@ function applySettings(document: Document, settings: readonly string[]): Set<str
         },
       ]);
     }
-    const given = parseDocument(setting.slice(split + 1));
-    if (given.errors.length > 0) {
+    if (keys.some((key) => typeof key === 'number' && key > MAX_INDEX)) {
       throw new MachineError('E_SCENARIO', [
-        {
-          path: formatPath(keys),
-          message: `--set: expected a value in YAML, found "${setting.slice(split + 1)}"`,
-        },
+        { path: formatPath(keys), message: `--set: expected an index from 0 to ${MAX_INDEX}` },
       ]);
     }
-    const value = given.toJS() as unknown;
+    const value = readValue(setting.slice(split + 1), formatPath(keys));
     try {
       document.setIn(keys, document.createNode(value));
     } catch {
@@ -111,6 +110,19 @@ function applySettings(document: Document, settings: readonly string[]): Set<str
     overridden.add(formatPath(keys));
   }
   return overridden;
+}
+
+// One value in YAML; an alias in it may have no anchor, or expand too often.
+function readValue(text: string, path: string): unknown {
+  const given = parseDocument(text);
+  try {
+    if (given.errors.length === 0) return given.toJS({ maxAliasCount: 100 }) as unknown;
+  } catch {
+    // Said below.
+  }
+  throw new MachineError('E_SCENARIO', [
+    { path, message: `--set: expected a value in YAML, found ${show(text)}` },
+  ]);
 }
 
 function toProblems(

@@ -210,7 +210,10 @@ export const scenarioSchema: z.ZodType<Scenario> = z.strictObject({
   machine,
   guest: guest.prefault({}),
   devices: z.array(device).length(1, 'expected exactly one device'),
-  workload: z.array(operation).min(1).max(10_000),
+  workload: z
+    .array(operation)
+    .min(1, 'expected at least 1 operation')
+    .max(10_000, 'expected at most 10000 operations'),
   expect: z.enum(OUTCOMES).optional().describe('How the run must end.'),
   seed: z.number().int().nonnegative().default(1),
 });

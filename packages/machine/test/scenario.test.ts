@@ -13,6 +13,9 @@ import {
 /** `"pseries" or ...`, as errors have it. */
 const ARCHITECTURES = architectures.map(({ id }) => JSON.stringify(id)).join(' or ');
 
+/** Each names the one before ten times. */
+const ALIASES = `[&a [1], ${['a', 'b', 'c', 'd'].map((name, i) => `&${'bcde'[i]} [${Array(10).fill(`*${name}`).join(',')}]`).join(', ')}]`;
+
 const GOOD = `machine: { arch: pseries, memory: 2GiB }
 devices:
   - { type: virtio-blk, iommuPlatform: true }
@@ -148,6 +151,10 @@ describe('errors say where, what was expected and what was found', () => {
     ],
     ['a path that is none', 'machine.memory.deep=1', 'machine.memory.deep: '],
     ['no path at all', 'nonsense', '--set: expected path=value'],
+    ['an index beyond reason', 'devices[4294967294].type=x', 'expected an index from 0 to 9999'],
+    ['an alias of nothing', 'workload=*x', 'workload: --set: expected a value in YAML, found "*x"'],
+    ['aliases that multiply', `workload=${ALIASES}`, 'workload: --set: expected a value in YAML'],
+    ['no operation', 'workload=[]', 'workload: expected at least 1 operation, found []'],
     [
       'dma-ranges on pseries',
       'machine.dmaRanges=[{cpu: 0, bus: 0, size: 1MiB}]',

@@ -47,9 +47,9 @@ export function parseCosts(text: string, options: ParseCostsOptions = {}): CostP
 const unitText = { ns: 'nanoseconds', 'bytes/s': 'bytes a second' } as const;
 
 function figure(unit: 'ns' | 'bytes/s') {
-  const expected = `expected ${unitText[unit]}, a number ${unit === 'ns' ? 'from 0' : 'above 0'} to 1e15`;
+  const expected = `expected ${unitText[unit]}, a number from ${unit === 'ns' ? 0 : 1} to 1e15`;
   const number = z.number(expected).max(MAX, expected);
-  return unit === 'ns' ? number.nonnegative(expected) : number.positive(expected);
+  return unit === 'ns' ? number.nonnegative(expected) : number.min(1, expected);
 }
 
 /** A number, or a range: which of the two decides what is said of one that is wrong. */

@@ -53,6 +53,7 @@ test.each([
   ],
   ['constants:\n  kick: -1\n', 'costs.yaml:2:9: constants.kick: expected nanoseconds.*found -1'],
   ['constants:\n  bounce: 0\n', 'costs.yaml:2:11: constants.bounce: expected bytes a second'],
+  ['constants:\n  transfer: 1e-300\n', 'constants.transfer: expected bytes a second.*from 1 to'],
   ['constants:\n  kick: .nan\n', 'constants.kick: expected nanoseconds'],
   ['constants:\n  kick: .inf\n', 'constants.kick: expected nanoseconds'],
   ['constants:\n  kick: 1e300\n', 'constants.kick: expected nanoseconds'],
