@@ -2,7 +2,7 @@ import { formatSize } from '@pinhole/base';
 import type { DeviceReach, PlatformCounters } from './architecture.js';
 import type { RunEvidence } from './evidence.js';
 import type { Outcome } from './outcome.js';
-import type { VhostReport } from './vhost-report.js';
+import { paysForTranslations, type VhostReport } from './vhost-report.js';
 import type { WorkloadResult } from './workload.js';
 
 /** What a run shows. Counters are counts of this run; sizes are bytes. */
@@ -112,7 +112,7 @@ export function judge(facts: RunFacts): RunReport['verdict'] {
   }
   const perRequest = counters.hcallsPerRequestTotal;
   const commands = counters.workload.iommu.commands / Math.max(1, data.requests);
-  const iotlb = iotlbCost(counters.vhost);
+  const iotlb = iotlbCost(counters);
   if (perRequest > 0 || commands >= 1 || iotlb !== undefined) {
     const cost = [
       perRequest > 0 ? `${round(perRequest)} hypercalls` : undefined,
@@ -136,9 +136,9 @@ export function judge(facts: RunFacts): RunReport['verdict'] {
   return { outcome: 'works', text: `correct, ${cost}${openness}${isolation}` };
 }
 
-// Translations that are asked for again and again; the first use of each page is no cost per request.
-function iotlbCost(vhost: VhostReport | null): string | undefined {
-  if (vhost === null || vhost.evictions + vhost.invalidates === 0) return undefined;
+function iotlbCost(counters: RunFacts['counters']): string | undefined {
+  const { vhost } = counters;
+  if (vhost === null || !paysForTranslations(counters)) return undefined;
   const invalidations = round(vhost.invalidatesPerRequest);
   return `${round(vhost.missesPerRequest)} IOTLB misses and ${invalidations} invalidations`;
 }

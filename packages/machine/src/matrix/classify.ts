@@ -1,7 +1,7 @@
 import { formatSize } from '@pinhole/base';
 import type { NamedPages, RunEvidence } from '../evidence.js';
 import type { RunReport } from '../report.js';
-import type { VhostReport } from '../vhost-report.js';
+import { paysForTranslations } from '../vhost-report.js';
 
 /**
  * How a cell ended, the most severe first: of several, the first is the cell's.
@@ -206,11 +206,7 @@ function prices({ counters, data }: RunReport): string[] {
   if (maps + unmaps > 0) prices.push(`${a(maps + unmaps)} IOMMU maps and unmaps a request`);
   if (commands > 0) prices.push(`${a(commands)} IOMMU commands a request`);
   const { vhost } = counters;
-  // The first use of each page is no price of a request, but where each request has pages of its own.
-  const mapsAnew = counters.hcallsPerRequestTotal + maps > 0;
-  const isAskedAgain = (report: VhostReport): boolean =>
-    report.evictions + report.invalidates > 0 || (mapsAnew && report.missesPerRequest >= 1);
-  if (vhost !== null && isAskedAgain(vhost)) {
+  if (vhost !== null && paysForTranslations(counters)) {
     const [misses, invalidates] = [vhost.missesPerRequest, vhost.invalidatesPerRequest];
     prices.push(`${round(misses)} IOTLB misses and ${round(invalidates)} invalidations a request`);
   }
