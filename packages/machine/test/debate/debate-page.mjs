@@ -54,11 +54,11 @@ function table(results) {
   ].join('\n');
 }
 
-// The most severe finding, and what it comes to.
+// The most severe finding, what it comes to, and the names of the others.
 function sentence({ findings, also }) {
   const [first, ...rest] = findings;
   const end = rest.find(({ outcome }) => outcome === 'hangs' || outcome === 'io-fails');
-  const others = end === undefined ? also : [];
+  const others = also.filter((outcome) => outcome !== end?.outcome);
   return [
     first.text.replaceAll('|', '\\|'),
     ...(end === undefined ? [] : [end.text.replaceAll('|', '\\|')]),
