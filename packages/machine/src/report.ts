@@ -2,7 +2,7 @@ import { formatSize } from '@pinhole/base';
 import type { DeviceReach, PlatformCounters } from './architecture.js';
 import type { RunEvidence } from './evidence.js';
 import type { Outcome } from './outcome.js';
-import { paysForTranslations, type VhostReport } from './vhost-report.js';
+import type { VhostReport } from './vhost-report.js';
 import type { WorkloadResult } from './workload.js';
 
 /** What a run shows. Counters are counts of this run; sizes are bytes. */
@@ -162,4 +162,15 @@ function strayText({ counters }: RunFacts): string | undefined {
 /** At most two decimals. */
 function round(value: number): number {
   return Math.round(value * 100) / 100;
+}
+
+/**
+ * Whether requests pay for translations again and again: what vhost had is dropped, or each request maps
+ * pages of its own. The first use of a page that stays mapped is no price of a request.
+ */
+export function paysForTranslations(counters: RunReport['counters']): boolean {
+  const { vhost, workload } = counters;
+  if (vhost === null) return false;
+  const mapsAnew = counters.hcallsPerRequestTotal + workload.iommu.maps > 0;
+  return vhost.evictions + vhost.invalidates > 0 || (mapsAnew && vhost.missesPerRequest >= 1);
 }

@@ -1,7 +1,6 @@
 import { formatSize } from '@pinhole/base';
 import type { NamedPages, RunEvidence } from '../evidence.js';
-import type { RunReport } from '../report.js';
-import { paysForTranslations } from '../vhost-report.js';
+import { paysForTranslations, type RunReport } from '../report.js';
 
 /**
  * How a cell ended, the most severe first: of several, the first is the cell's.

@@ -313,7 +313,8 @@ mappings back: the leak that [RECORDINGS.md](RECORDINGS.md) has.
 
 ## What a request costs
 
-After the first request, into the same buffer, Linux 6.1 (64 KiB pages):
+After the first request, into the same buffer, one piece of memory, Linux 6.1 (64 KiB pages; in pieces of
+64 KiB, as the runs of [COSTS.md](COSTS.md) have it, a read of 1 MiB makes 38 hypercalls):
 
 ${table(['run', 'read', 'hypercalls', 'misses', 'invalidations'], steadyRows(), 2)}
 
