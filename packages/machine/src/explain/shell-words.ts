@@ -34,6 +34,9 @@ export function splitShellWords(text: string): ShellWords {
   return new Splitter(text).split();
 }
 
+/** Of a variable's name no more is looked at: it is cut when it is shown. */
+const MAX_NAME = 256;
+
 class Splitter {
   readonly #text: string;
   readonly #words: ShellWord[] = [];
@@ -41,11 +44,13 @@ class Splitter {
   #at = 0;
   #line = 1;
   #lineStart = 0;
+  #lineEnd: number;
   /** The word being read. */
   #word: { text: string; start: number } | undefined;
 
   constructor(text: string) {
     this.#text = text;
+    this.#lineEnd = this.#endOfLine(0);
   }
 
   split(): ShellWords {
@@ -129,7 +134,9 @@ class Splitter {
   }
 
   #noteVariable(): void {
-    const name = /^\$(?:\w+|\{[^}]*\}|\([^)]*\)?)/.exec(this.#text.slice(this.#at))?.[0];
+    const name = /^\$(?:\w+|\{[^}]*\}|\([^)]*\)?)/.exec(
+      this.#text.slice(this.#at, this.#at + MAX_NAME),
+    )?.[0];
     if (name !== undefined) {
       this.#notes.add(`the shell would replace ${short(name)}; it was taken as it stands`);
     }
@@ -149,13 +156,17 @@ class Splitter {
 
   // Asked from left to right.
   #position(at: number): { line: number; column: number } {
-    for (;;) {
-      const end = this.#text.indexOf('\n', this.#lineStart);
-      if (end < 0 || end >= at) break;
+    while (this.#lineEnd < at) {
       this.#line += 1;
-      this.#lineStart = end + 1;
+      this.#lineStart = this.#lineEnd + 1;
+      this.#lineEnd = this.#endOfLine(this.#lineStart);
     }
     return { line: this.#line, column: at - this.#lineStart + 1 };
+  }
+
+  #endOfLine(start: number): number {
+    const end = this.#text.indexOf('\n', start);
+    return end < 0 ? this.#text.length : end;
   }
 
   #unbalanced(quote: string, at: number): ExplainError {

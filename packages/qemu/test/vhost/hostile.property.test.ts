@@ -53,6 +53,6 @@ test('nothing but completions, errors and waits, whatever the guest does', () =>
     { numRuns: 400 },
   );
   // It was about something.
-  expect(served).toBeGreaterThan(100);
-  expect(stalls).toBeGreaterThan(100);
+  expect(served).toBeGreaterThan(20);
+  expect(stalls).toBeGreaterThan(20);
 });

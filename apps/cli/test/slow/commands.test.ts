@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { findRecording } from '@pinhole/recordings';
 import { describe, expect, test } from 'vitest';
-import { PROGRAM, pinhole, scenario, scratchFolder } from './pinhole.js';
+import { PROGRAM, pinhole, scenario, scratchFolder } from '../pinhole.js';
 
 const folder = scratchFolder();
 const inFolder = (name: string): string => join(folder, name);

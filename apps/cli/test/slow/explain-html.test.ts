@@ -3,11 +3,11 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Explanation, explain } from '@pinhole/machine';
 import { describe, expect, test } from 'vitest';
-import { renderExplainHtml } from '../src/explain-html.js';
-import { escapeHtml } from '../src/report/html.js';
-import { HOSTILE } from './compare-samples.js';
-import { faults, references } from './html-faults.js';
-import { pinhole, scratchFolder } from './pinhole.js';
+import { renderExplainHtml } from '../../src/explain-html.js';
+import { escapeHtml } from '../../src/report/html.js';
+import { HOSTILE } from '../compare-samples.js';
+import { faults, references } from '../html-faults.js';
+import { pinhole, scratchFolder } from '../pinhole.js';
 
 const QEMU =
   'qemu-system-ppc64 -M pseries -m 2G -device virtio-blk-pci,drive=d,iommu_platform=on,disable-legacy=on -device virtio-rng-pci,unheard=of';

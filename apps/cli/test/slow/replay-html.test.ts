@@ -5,11 +5,11 @@ import { fileURLToPath } from 'node:url';
 import { type ReplayReport, RunProfile } from '@pinhole/machine';
 import { findRecording, type RecordingName } from '@pinhole/recordings';
 import { describe, expect, test } from 'vitest';
-import { renderReplayHtml } from '../src/replay-html.js';
-import type { FileReport } from '../src/replay-outcome.js';
-import { HOSTILE } from './compare-samples.js';
-import { faults, references } from './html-faults.js';
-import { pinhole, scratchFolder } from './pinhole.js';
+import { renderReplayHtml } from '../../src/replay-html.js';
+import type { FileReport } from '../../src/replay-outcome.js';
+import { HOSTILE } from '../compare-samples.js';
+import { faults, references } from '../html-faults.js';
+import { pinhole, scratchFolder } from '../pinhole.js';
 
 const folder = scratchFolder();
 

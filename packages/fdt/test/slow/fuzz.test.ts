@@ -1,8 +1,8 @@
 /** Broken blobs by the thousand; each can be had again by its number. */
 import { expect, test } from 'vitest';
-import { type Fdt, FdtError, parseFdt, writeFdt } from '../src/index.js';
-import { DtcCrash, dtc, hasDtc } from './dtc.js';
-import { mutant } from './mutate.js';
+import { type Fdt, FdtError, parseFdt, writeFdt } from '../../src/index.js';
+import { DtcCrash, dtc, hasDtc } from '../dtc.js';
+import { mutant } from '../mutate.js';
 
 /** The tree, or why there is none; anything but an `FdtError` is thrown. */
 function read(blob: Uint8Array, strict: boolean): Fdt | FdtError {

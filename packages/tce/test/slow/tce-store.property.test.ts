@@ -5,8 +5,8 @@ import { runInNewContext } from 'node:vm';
 import { hi32, joinU64, lo32 } from '@pinhole/base';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { TceTable } from '../src/index.js';
-import { TceStore } from '../src/tce-store.js';
+import { TceTable } from '../../src/index.js';
+import { TceStore } from '../../src/tce-store.js';
 
 /** Entries that share one array once there are more than 64 of them. */
 const PIECE = 4096;

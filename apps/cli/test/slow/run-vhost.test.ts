@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { pinhole, scenario, scratchFolder } from './pinhole.js';
+import { pinhole, scenario, scratchFolder } from '../pinhole.js';
 
 const folder = scratchFolder();
 const file = join(folder, 'vhost.yaml');
