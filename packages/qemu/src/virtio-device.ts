@@ -49,6 +49,12 @@ export interface VhostCapableSettings extends VirtioDeviceSettings {
 /** For functions that ask which fields of a configuration there are. */
 export const ALL_FEATURES: bigint = 2n ** 64n - 1n;
 
+/**
+ * Requests that a kick can bring: as many as ring indices count. Deviates: QEMU goes on for as long as
+ * the ring says that there is more.
+ */
+const MAX_A_KICK = 65_536;
+
 /** What a type of device adds. */
 export interface VirtioDeviceType {
   /** The type, such as `VIRTIO_ID_BLOCK`. */
@@ -123,6 +129,7 @@ export function plugVirtioDevice(
     const queue = core.queues[index];
     if (queue === undefined || !queue.isConfigured || core.isBroken) return;
     onKick?.(space);
+    queue.limitPops(MAX_A_KICK);
     const handle = (served: DeviceQueue): void => type.queues[index]?.handleOutput(served, index);
     if (vhost === undefined) handle(queue);
     else vhost.serve(queue, index, handle);

@@ -102,6 +102,21 @@ describe('what QEMU says to a driver in error', () => {
     expect(pair.core.errors).toEqual(['Guest says index 8 is available']);
   });
 
+  // What the device returns is offered again at once, as where the used ring lies over the available one.
+  test('Virtqueue never becomes empty', () => {
+    const pair = faced([[BUFFERS, 16, 0]]);
+    offer(pair, 0, 1000);
+    pair.device.limitPops(20);
+    let taken = 0;
+    for (let element = pair.device.pop(); element !== undefined; element = pair.device.pop()) {
+      taken += 1;
+      pair.device.push(element, 0);
+    }
+    expect(taken).toBe(20);
+    expect(pair.core.errors).toEqual(['Virtqueue never becomes empty']);
+    expect(pair.device.isEmpty()).toBe(true);
+  });
+
   test('Virtqueue size exceeded', () => {
     const pair = faced([[BUFFERS, 16, 0]]);
     offer(pair, 0, 1000);

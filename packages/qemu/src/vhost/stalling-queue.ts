@@ -67,6 +67,10 @@ export class StallingQueue implements DeviceQueue {
     this.#attempt(() => this.#inner.setNotification(isOn), undefined);
   }
 
+  limitPops(count: number): void {
+    this.#inner.limitPops(count);
+  }
+
   isEmpty(): boolean {
     return this.#isStalled || this.#attempt(() => this.#inner.isEmpty(), true);
   }

@@ -49,6 +49,7 @@ export abstract class DeviceQueueBase implements DeviceQueue {
   /** With IN_ORDER: the buffers in flight, as they were taken. */
   protected order: UsedOrder | undefined;
   readonly #elementSize: number;
+  #popsLeft = Number.POSITIVE_INFINITY;
   #setup: QueueSetup | undefined;
 
   constructor(options: DeviceQueueOptions) {
@@ -112,6 +113,21 @@ export abstract class DeviceQueueBase implements DeviceQueue {
   setNotification(isOn: boolean): void {
     this.isNotificationOn = isOn;
     if (this.isConfigured) this.writeNotification(isOn);
+  }
+
+  /** See `DeviceQueue`. */
+  limitPops(count: number): void {
+    this.#popsLeft = count;
+  }
+
+  /** Counts an element about to be taken; false, and the device broken, beyond the limit. */
+  protected mayPop(): boolean {
+    if (this.#popsLeft > 0) {
+      this.#popsLeft -= 1;
+      return true;
+    }
+    this.fail('Virtqueue never becomes empty');
+    return false;
   }
 
   abstract isEmpty(): boolean;

@@ -68,6 +68,11 @@ export interface DeviceQueue {
   setNotification(isOn: boolean): void;
   /** Whether nothing waits. */
   isEmpty(): boolean;
+  /**
+   * From now on `pop` gives at most `count` elements; with one more the device is broken. A ring that
+   * lies over itself, or that the device's own writes change, need not become empty.
+   */
+  limitPops(count: number): void;
   /** Takes the next buffer; nothing if there is none or it is bad: then the device is broken. */
   pop(): VirtqueueElement | undefined;
   /** Returns a buffer with `written` bytes in it: `fill` and `flush`. */

@@ -66,6 +66,7 @@ export class PackedDeviceQueue extends DeviceQueueBase {
   override pop(): VirtqueueElement | undefined {
     if (this.isEmpty()) return undefined;
     if (this.inUse >= this.size || this.order?.isFull) return this.fail('Virtqueue size exceeded');
+    if (!this.mayPop()) return undefined;
     const element = this.pool.take(0);
     const problem = this.chain.mapPacked(this.lastAvailIdx, this.size, element);
     if (problem !== undefined) return this.failChain(element, problem);

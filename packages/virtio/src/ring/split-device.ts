@@ -43,6 +43,7 @@ export class SplitDeviceQueue extends DeviceQueueBase {
   override pop(): VirtqueueElement | undefined {
     if (this.isEmpty()) return undefined;
     if (this.inUse >= this.size || this.order?.isFull) return this.fail('Virtqueue size exceeded');
+    if (!this.mayPop()) return undefined;
     const head = this.#takeHead(this.lastAvailIdx);
     this.lastAvailIdx = u16(this.lastAvailIdx + 1);
     if (head < 0) return undefined;

@@ -122,13 +122,16 @@ export class VirtioBlk {
     const resets = this.#resets[index];
     const suppress = queue.isNotificationOn;
     // At most a ring full of requests a round, and a driver cannot add while we run.
+    let isWork: boolean;
     do {
+      isWork = false;
       if (suppress) queue.setNotification(false);
       for (let element = queue.pop(); element !== undefined; element = queue.pop()) {
+        isWork = true;
         if (!this.#handleRequest(queue, index, element, done)) break;
       }
       if (suppress) queue.setNotification(true);
-    } while (!queue.isEmpty());
+    } while (isWork && !queue.isEmpty());
     for (const { element, status } of done) {
       // Whoever is interrupted may reset the queue.
       if (this.#resets[index] !== resets) break;
