@@ -131,7 +131,7 @@ export class VirtioBlk {
         if (!this.#handleRequest(queue, index, element, done)) break;
       }
       if (suppress) queue.setNotification(true);
-    } while (isWork && !queue.isEmpty());
+    } while (!queue.isEmpty() && isWork);
     for (const { element, status } of done) {
       // Whoever is interrupted may reset the queue.
       if (this.#resets[index] !== resets) break;
