@@ -8,7 +8,7 @@ import { type CellResult, matrixCells } from '@pinhole/machine';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { renderMatrixHtml } from '../../src/matrix-html.js';
-import { BROWSER, launchBrowser } from '../browser.js';
+import { BROWSER, launchBrowser, openPage } from '../browser.js';
 import { PROGRAM, pinhole, scratchFolder } from '../pinhole.js';
 
 const folder = scratchFolder();
@@ -116,18 +116,8 @@ describe.skipIf(BROWSER === undefined)('its page in a browser', () => {
 
   afterAll(() => browser?.close());
 
-  // The page, and all that it asked for or complained about.
-  async function open(
-    options: BrowserContextOptions = {},
-  ): Promise<{ page: Page; heard: string[] }> {
-    const page = await (browser as Browser).newPage(options);
-    const heard: string[] = [];
-    page.on('console', (message) => heard.push(message.text()));
-    page.on('pageerror', (error) => heard.push(error.message));
-    page.on('request', (request) => heard.push(request.url()));
-    await page.goto(pathToFileURL(file).href);
-    return { page, heard };
-  }
+  const open = (options: BrowserContextOptions = {}): ReturnType<typeof openPage> =>
+    openPage(browser, file, options);
 
   const rows = (page: Page): Promise<number> => page.locator('tbody tr:visible th code').count();
   const status = (page: Page): Promise<string | null> => page.locator('#shown').textContent();

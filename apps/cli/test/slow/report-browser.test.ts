@@ -4,7 +4,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { findRecording } from '@pinhole/recordings';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { BROWSER, launchBrowser } from '../browser.js';
+import { BROWSER, launchBrowser, openPage } from '../browser.js';
 import { pinhole, scratchFolder } from '../pinhole.js';
 
 const folder = scratchFolder();
@@ -40,16 +40,8 @@ describe.skipIf(BROWSER === undefined).each(Object.entries(COMMANDS))('%s', (nam
     pinhole([...command, '--html', file]);
   }, 120_000);
 
-  // The page, and all that it asked for or complained about.
-  async function open(options: BrowserContextOptions): Promise<{ page: Page; heard: string[] }> {
-    const page = await (browser as Browser).newPage(options);
-    const heard: string[] = [];
-    page.on('console', (message) => heard.push(message.text()));
-    page.on('pageerror', (error) => heard.push(error.message));
-    page.on('request', (request) => heard.push(request.url()));
-    await page.goto(pathToFileURL(file).href);
-    return { page, heard };
-  }
+  const open = (options: BrowserContextOptions): ReturnType<typeof openPage> =>
+    openPage(browser, file, options);
 
   const ground = (page: Page): Promise<string> =>
     page.evaluate('getComputedStyle(document.body).backgroundColor');

@@ -9,12 +9,12 @@ set -eu
 here=$(mktemp -d)
 disk=$(mktemp /dev/shm/pinhole-disk-XXXXXX)
 trap 'rm -rf "$here" "$disk"' EXIT
-mkdir -p "$here"/root/{bin,mod,dev,proc,sys}
-cp "$BUSYBOX" "$here/root/bin/busybox"
+mkdir -p "$here"/tree/{bin,mod,dev,proc,sys}
+cp "$BUSYBOX" "$here/tree/bin/busybox"
 for module in virtio/{virtio,virtio_ring,virtio_pci_modern_dev,virtio_pci_legacy_dev,virtio_pci} block/virtio_blk; do
-  cp "$MODULES/drivers/$module.ko" "$here/root/mod/"
+  cp "$MODULES/drivers/$module.ko" "$here/tree/mod/"
 done
-cat > "$here/root/init" <<'EOF'
+cat > "$here/tree/init" <<'EOF'
 #!/bin/busybox sh
 /bin/busybox mkdir -p /sbin /usr/bin; /bin/busybox --install -s /bin
 mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sys /sys
@@ -26,8 +26,8 @@ for i in $(seq 30); do for d in vda vdb vdc; do rd $d 64k 1200; done; done
 for i in $(seq 12); do for d in vda vdb vdc; do rd $d 1M 180; done; done
 poweroff -f
 EOF
-chmod +x "$here/root/init"
-(cd "$here/root" && find . | cpio -o -H newc --quiet | gzip) > "$here/initrd.gz"
+chmod +x "$here/tree/init"
+(cd "$here/tree" && find . | cpio -o -H newc --quiet | gzip) > "$here/initrd.gz"
 head -c 201326592 /dev/urandom > "$disk"
 drive() { echo "-drive if=none,id=$1,file=$disk,format=raw,cache=writeback,file.locking=off -device virtio-blk-pci,drive=$1,disable-legacy=on,$2"; }
 timeout 900 "${QEMU:-qemu-system-ppc64}" -M pseries -cpu POWER9 -m 2G -smp 1 -nographic -nodefaults \
