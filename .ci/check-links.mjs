@@ -1,7 +1,8 @@
 // Looks for dead links, without a network: on the built site between pages, their anchors, pictures and
 // scripts; in the repository's Markdown between files and headings. Addresses elsewhere are counted, and
 // listed with --external.
-//   node .ci/check-links.mjs site
+//   node .ci/check-links.mjs          Markdown
+//   node .ci/check-links.mjs site     the site in that folder, too
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
@@ -112,10 +113,8 @@ function main([folder, option]) {
   // A test writes some pages of docs from what lies beside it.
   const isPart = (path) => /\/test\/.*(?<!README)\.md$/.test(path);
   const markdown = tracked.split('\n').filter((path) => existsSync(path) && !isPart(path));
-  const results = [
-    [folder, checkSite(folder)],
-    ['Markdown', checkMarkdown(markdown)],
-  ];
+  const results = [['Markdown', checkMarkdown(markdown)]];
+  if (folder !== undefined) results.push([folder, checkSite(folder)]);
   for (const [what, { dead, external, checked }] of results) {
     console.log(
       `${what}: ${checked} links, ${dead.length} dead; ${external.size} addresses elsewhere, not checked`,
