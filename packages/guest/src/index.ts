@@ -91,6 +91,7 @@ export type {
   TraceProfile,
   VringRule,
 } from './kernel-profiles/types.js';
+export { SMP_CACHE_BYTES } from './params.js';
 export type { PhbDescription } from './phb-description.js';
 export { readPhbDescription } from './phb-description.js';
 export type { DeviceDma, ProbeRequest, PseriesDmaOptions } from './pseries-dma.js';

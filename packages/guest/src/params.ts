@@ -25,5 +25,17 @@ export const IO_TLB_SEGSIZE = 128;
 /** Bounce pool by default: 64 MiB. [linux v6.1 include/linux/swiotlb.h IO_TLB_DEFAULT_SIZE] */
 export const IO_TLB_DEFAULT_SIZE: number = 64 * 2 ** 20;
 
+/**
+ * Bytes of a cache line, as kernels are built for each architecture.
+ * [linux v6.1 arch/{powerpc,x86,arm64,s390}/include/asm/cache.h L1_CACHE_SHIFT; arch/x86/Kconfig.cpu
+ * X86_L1_CACHE_SHIFT for GENERIC_CPU]
+ */
+export const SMP_CACHE_BYTES: Readonly<Record<'ppc64' | 'x86-64' | 'arm64' | 's390x', number>> = {
+  ppc64: 128,
+  'x86-64': 64,
+  arm64: 64,
+  s390x: 256,
+};
+
 /** Largest request of the block layer in bytes. [linux v6.1 include/linux/blkdev.h BLK_DEF_MAX_SECTORS] */
 export const BLK_DEF_MAX_BYTES: number = 2560 * 512;

@@ -69,6 +69,8 @@ export interface Platform {
   /** Puts a device on the platform's bus. Default: a modern PCI function with MSI-X. */
   readonly connect?: (core: VirtioDeviceCore) => VirtioTransport;
   readonly pages: GuestPages;
+  /** SMP_CACHE_BYTES of the guest's kernel: what a split ring's used part is aligned to. Default: 64. */
+  readonly smpCacheBytes?: number;
   /** What the DMA API is for a device on the bus. */
   readonly dma: DeviceDma;
   /** The answer of `arch_virtio_wants_dma_ops()`, and the DMA ops that go with it. */

@@ -174,6 +174,7 @@ class ScenarioRun {
       transport: (platform.connect ?? connectPci)(blk.core),
       memory: platform.guestMemory,
       pages: platform.pages,
+      smpCacheBytes: platform.smpCacheBytes ?? 64,
       hasRestrictedMemoryAccess: () => platform.hasRestrictedMemoryAccess ?? false,
       mapError: kernel.vring.mapError,
       chooseDma: (features) => this.#chooseDma(features, policy),

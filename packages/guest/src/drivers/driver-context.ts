@@ -23,10 +23,6 @@ import {
 } from '@pinhole/virtio';
 import type { GuestPages } from '../guest-pages.js';
 
-/** The used ring starts at a multiple of this. [linux v6.1 arch/powerpc/include/asm/cache.h L1_CACHE_BYTES] */
-const RING_ALIGN = 128;
-/** The same behind the legacy interface. [linux v6.1 include/uapi/linux/virtio_pci.h VIRTIO_PCI_VRING_ALIGN] */
-const LEGACY_RING_ALIGN = 4096;
 /** The largest queue. [VIRTIO v1.2 §2.7 "Split Virtqueues"] */
 const VIRTQUEUE_SPEC_MAX_SIZE = 32_768;
 
@@ -53,6 +49,11 @@ export interface VirtioDriverOptions {
   /** Guest memory as the guest sees it. */
   readonly memory: GuestMemory;
   readonly pages: GuestPages;
+  /**
+   * SMP_CACHE_BYTES of the guest's kernel: a modern PCI device's used ring lies at a multiple of it,
+   * and rngs are asked for so much. {@link SMP_CACHE_BYTES} has that of each architecture.
+   */
+  readonly smpCacheBytes: number;
   /** The platform restricts what devices reach: see `negotiateFeatures`. */
   readonly hasRestrictedMemoryAccess?: () => boolean;
   /** Decides how buffers are mapped, once the features are known. */
@@ -117,7 +118,7 @@ export class DriverContext {
    * [linux v6.1 drivers/virtio/virtio_pci_modern.c setup_vq; virtio_pci_legacy.c setup_vq]
    */
   openQueue<T>(index: number): DriverQueue<T> | string {
-    const { transport, memory, pages } = this.options;
+    const { transport, memory, pages, smpCacheBytes } = this.options;
     const isPacked = this.has(VIRTIO_F_RING_PACKED);
     const hasData = this.has(VIRTIO_F_NOTIFICATION_DATA);
     const size = transport.queueMaxSize(index);
@@ -133,7 +134,7 @@ export class DriverContext {
       isPacked,
       size: Math.min(size, VIRTQUEUE_SPEC_MAX_SIZE),
       index,
-      layoutAlign: transport.ringAlign ?? (transport.isLegacy ? LEGACY_RING_ALIGN : RING_ALIGN),
+      layoutAlign: transport.ringAlign ?? smpCacheBytes,
       mayReduceSize: !transport.isLegacy,
       hasIndirect: this.has(VIRTIO_RING_F_INDIRECT_DESC),
       hasEventIdx: this.has(VIRTIO_RING_F_EVENT_IDX),

@@ -153,7 +153,7 @@ export function createFakeDevice(options: FakeDeviceOptions): FakeDevice {
     core,
     received,
     kept,
-    options: { transport: connect(core), memory, pages, chooseDma: () => dma },
+    options: { transport: connect(core), memory, pages, smpCacheBytes: 128, chooseDma: () => dma },
     give: (index, bytes, length = bytes.length) => giveBack(index, bytes, length, true),
     hold: (index, bytes, length = bytes.length) => giveBack(index, bytes, length, false),
     live: () => live,

@@ -7,6 +7,7 @@ import {
   type KernelProfile,
   PseriesDma,
   readPhbDescription,
+  SMP_CACHE_BYTES,
   type VirtioDriverOptions,
 } from '@pinhole/guest';
 import { H_GET_TCE, H_PUT_TCE, type Hypercalls } from '@pinhole/hcall';
@@ -85,6 +86,7 @@ export class SideGuest {
       transport,
       memory: this.side.memory,
       pages: this.pages,
+      smpCacheBytes: SMP_CACHE_BYTES.ppc64,
       chooseDma: () => this.#dmaOps(shape),
       idle: () => this.side.wait(() => transport.pollInterrupt(), IDLE_MS),
     };

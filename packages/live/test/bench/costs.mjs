@@ -153,6 +153,7 @@ function drive(live) {
     transport: made.transport,
     memory,
     pages,
+    smpCacheBytes: 128,
     chooseDma: () => createPhysicalDmaOps({ memory, pages }),
   });
   if (!probed.ok) throw new Error(probed.message);

@@ -6,6 +6,7 @@ import {
   hasRestrictedVirtioAccess,
   type IovaDomainOptions,
   parseKernelCommandLine,
+  SMP_CACHE_BYTES,
   Swiotlb,
 } from '@pinhole/guest';
 import {
@@ -176,6 +177,7 @@ function buildArm64(options: PlatformOptions): Platform {
     ...iommuForVhost,
     busSpace,
     pages,
+    smpCacheBytes: SMP_CACHE_BYTES.arm64,
     dma: bus?.dma ?? direct,
     hook: guest.secure
       ? { answer: true, because: 'guest memory is protected', dma: direct }

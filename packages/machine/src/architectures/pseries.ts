@@ -6,6 +6,7 @@ import {
   PseriesDma,
   parseKernelCommandLine,
   readPhbDescription,
+  SMP_CACHE_BYTES,
 } from '@pinhole/guest';
 import { createUltravisor, HCALL_NAMES, ULTRACALL_NAMES } from '@pinhole/hcall';
 import {
@@ -119,6 +120,7 @@ function buildPseries(options: PlatformOptions): Platform {
     busSpace: phb,
     iommu: phbIommu(phb),
     pages,
+    smpCacheBytes: SMP_CACHE_BYTES.ppc64,
     dma,
     hook,
     hasRestrictedMemoryAccess: hasRestrictedVirtioAccess(kernel, 'pseries', guest.secure),

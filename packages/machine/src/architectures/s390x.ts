@@ -6,6 +6,7 @@ import {
   GuestPages,
   hasRestrictedVirtioAccess,
   parseKernelCommandLine,
+  SMP_CACHE_BYTES,
   Swiotlb,
   swiotlbPool,
 } from '@pinhole/guest';
@@ -96,6 +97,7 @@ function buildS390x(options: PlatformOptions): Platform {
     systemMemory: createSystemMemorySpace(hypervisorMemory),
     connect: (core) => connectCcw(core, guestMemory, hypervisorMemory, area),
     pages,
+    smpCacheBytes: SMP_CACHE_BYTES.s390x,
     dma,
     hook: guest.secure
       ? { answer: true, because: 'guest memory is protected', dma }

@@ -7,6 +7,7 @@ import {
   hasRestrictedVirtioAccess,
   type KernelProfile,
   parseKernelCommandLine,
+  SMP_CACHE_BYTES,
   Swiotlb,
   swiotlbPool,
 } from '@pinhole/guest';
@@ -143,6 +144,7 @@ function buildX8664(options: PlatformOptions): Platform {
     ...(bus?.space === undefined ? {} : { iommu: spaceIommu(bus.space) }),
     busSpace: bus?.busSpace ?? createSystemMemorySpace(hypervisorMemory),
     pages,
+    smpCacheBytes: SMP_CACHE_BYTES['x86-64'],
     dma,
     hook: guest.secure
       ? // A device without the flag is past the IOMMU: bounce slots at their physical addresses.

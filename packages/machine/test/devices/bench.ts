@@ -85,6 +85,7 @@ export function createBench(rings: RingOptions = {}): Bench {
       transport,
       memory,
       pages,
+      smpCacheBytes: 64,
       chooseDma: () => dma,
       ...(idle === undefined ? {} : { idle }),
     }),

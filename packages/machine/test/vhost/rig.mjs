@@ -54,6 +54,7 @@ workload: [{ read: { offset: 0, length: 512, block: 512 } }]`);
     transport,
     memory,
     pages,
+    smpCacheBytes: platform.smpCacheBytes ?? 64,
     hasRestrictedMemoryAccess: () => false,
     mapError: profile.vring.mapError,
     chooseDma: (features) =>

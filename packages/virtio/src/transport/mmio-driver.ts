@@ -6,6 +6,11 @@ import type { PciInterrupts } from './pci-interrupts.js';
 import type { MmioRegion } from './registers.js';
 import type { InterruptHandler, QueueSetup, VirtioTransport } from './transport.js';
 
+/**
+ * The guest's page. [linux v6.1 drivers/virtio/virtio_mmio.c VIRTIO_MMIO_VRING_ALIGN]
+ * Deviates: 4 KiB also where the guest's pages are larger.
+ */
+const VIRTIO_MMIO_VRING_ALIGN = 4096;
 /** Reads of a register that the device is to change; the kernel has no such limit. */
 const POLLS = 1000;
 
@@ -51,6 +56,7 @@ export function createMmioTransport(
 class MmioTransport implements VirtioTransport {
   readonly deviceId: number;
   readonly isLegacy = false;
+  readonly ringAlign: number = VIRTIO_MMIO_VRING_ALIGN;
   readonly #region: MmioRegion;
   #handler: InterruptHandler | undefined;
 

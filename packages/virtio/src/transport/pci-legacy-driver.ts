@@ -66,6 +66,7 @@ export function createPciLegacyTransport(
 class PciLegacyTransport implements VirtioTransport {
   readonly deviceId: number;
   readonly isLegacy = true;
+  readonly ringAlign: number = VIRTIO_PCI_VRING_ALIGN;
   readonly #region: MmioRegion;
   readonly #vectors: PciDriverVectors;
   #handler: InterruptHandler | undefined;

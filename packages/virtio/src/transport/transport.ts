@@ -29,7 +29,7 @@ export interface VirtioTransport {
   readonly deviceId: number;
   /** Driven through the legacy interface: no FEATURES_OK, guest-endian rings and configuration. */
   readonly isLegacy: boolean;
-  /** Bytes to which the parts of a split ring are aligned, where the transport has its own. */
+  /** Bytes to which the used ring of a split ring is aligned, where that is the transport's to say. */
   readonly ringAlign?: number;
   readDeviceFeatures(): bigint;
   /** Has no effect once FEATURES_OK is set. */

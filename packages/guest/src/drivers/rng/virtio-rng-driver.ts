@@ -8,9 +8,6 @@ import {
   type VirtioDriverOptions,
 } from '../driver-context.js';
 
-/** Bytes of the driver's buffer: SMP_CACHE_BYTES. [linux v6.1 arch/powerpc/include/asm/cache.h L1_CACHE_BYTES] */
-const DATA_SIZE = 128;
-
 /** A driver, or why there is none. */
 export type RngProbeResult =
   | { readonly ok: true; readonly driver: VirtioRngDriver }
@@ -23,9 +20,11 @@ export function probeVirtioRng(options: VirtioDriverOptions): RngProbeResult {
   const { context } = opened;
   const queue = context.openQueue<Segment>(0);
   if (typeof queue === 'string') return context.abandon(queue);
-  const gpa = options.pages.alloc(DATA_SIZE);
+  // [linux v6.1 drivers/char/hw_random/virtio-rng.c virtrng_info.data]
+  const length = options.smpCacheBytes;
+  const gpa = options.pages.alloc(length);
   if (gpa === undefined) return context.abandon('no memory for the buffer');
-  return { ok: true, driver: new VirtioRngDriver(context, queue, { gpa, length: DATA_SIZE }) };
+  return { ok: true, driver: new VirtioRngDriver(context, queue, { gpa, length }) };
 }
 
 /**
@@ -98,7 +97,7 @@ export class VirtioRngDriver {
     if (this.#queue.isBroken) return;
     this.#available = 0;
     this.#index = 0;
-    this.#context.options.memory.fill(this.#buffer.gpa, DATA_SIZE, 0);
+    this.#context.options.memory.fill(this.#buffer.gpa, this.#buffer.length, 0);
     this.#isPending = this.#queue.add([], [this.#buffer], this.#buffer) === 'ok';
     this.#queue.kick();
   }
@@ -108,7 +107,7 @@ export class VirtioRngDriver {
   #receive(): void {
     const isGood = takeUsed(this.#queue, (_buffer, length) => {
       this.#isPending = false;
-      this.#available = Math.min(length, DATA_SIZE);
+      this.#available = Math.min(length, this.#buffer.length);
     });
     if (!isGood) this.#isPending = false;
   }
