@@ -81,10 +81,11 @@ export function setupText({ counters }: RunReport): string {
 /** The estimate in a line; empty where there is none. */
 export function costText({ costs }: ComparedPath): string {
   if (costs === undefined || costs === null) return '';
-  const { perRequest, throughput, assumedShare, preset, dominates } = costs;
+  const { perRequest, setup, throughput, assumedShare, preset, dominates } = costs;
   return (
     `${timeRange(perRequest)} a request, throughput ${throughputText(throughput)} of the bypass: ` +
-    `an estimate on ${preset}, ${percent(assumedShare)} of it assumed, most of it for ${COST_ITEMS[dominates].what}`
+    `an estimate on ${preset}, ${percent(assumedShare)} of it assumed, most of it for ${COST_ITEMS[dominates].what}; ` +
+    `set-up once ${timeRange(setup.ns)}`
   );
 }
 

@@ -74,11 +74,14 @@ export function percent(share: number): string {
 
 /** An estimate as rows of a name and a text. */
 export function costRows(estimate: CostEstimate): [string, string][] {
-  const { preset, perRequest, bypass, throughput, parts, dominates, assumedShare } = estimate;
+  const { preset, setup, perRequest, bypass, throughput, parts, dominates, assumedShare } =
+    estimate;
   return [
+    ...(setup.parts.length === 0
+      ? []
+      : [['set-up', `${timeRange(setup.ns)}, once`] as [string, string], ...partRows(setup.parts)]),
     ['time', `${timeRange(perRequest)} a request; an estimate, on ${preset}`],
-    // What is free, or measured as a part of something else, says nothing.
-    ...parts.filter(({ ns }) => ns.high > 0).map((part): [string, string] => ['', partText(part)]),
+    ...partRows(parts),
     ['bypass', `${timeRange(bypass)} a request`],
     ['throughput', `${throughputText(throughput)} of the bypass`],
     [
@@ -100,6 +103,13 @@ export function readTimesText({ preset, rows }: NonNullable<Cost['times']>): str
     ),
     `an estimate on ${preset}, of which ${guessed} is assumed`,
   ];
+}
+
+// What is free, or measured as a part of something else, says nothing.
+function partRows(parts: readonly CostPart[]): [string, string][] {
+  return parts
+    .filter(({ ns }) => ns.high > 0)
+    .map((part): [string, string] => ['', partText(part)]);
 }
 
 function partText({ what, count, ns, share, status, name }: CostPart): string {

@@ -40,7 +40,10 @@ export interface RunReport {
   readonly data: WorkloadResult;
   readonly counters: {
     /** Until the driver was up, and for the workload. */
-    readonly setup: Pick<PlatformCounters, 'hcalls' | 'translations' | 'iommu'>;
+    readonly setup: Pick<PlatformCounters, 'hcalls' | 'translations' | 'iommu'> & {
+      /** TCEs that hypercalls wrote. */
+      readonly tcesWritten: number;
+    };
     readonly workload: Pick<
       PlatformCounters,
       'hcalls' | 'translations' | 'iommu' | 'bytesBounced'

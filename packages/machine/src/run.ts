@@ -347,7 +347,12 @@ class ScenarioRun {
     const total = Object.values(hcalls).reduce((sum, count) => sum + count, 0);
     const translations = end.translations - setup.translations;
     return {
-      setup: { hcalls: setup.hcalls, translations: setup.translations, iommu: setup.iommu },
+      setup: {
+        hcalls: setup.hcalls,
+        translations: setup.translations,
+        iommu: setup.iommu,
+        tcesWritten: setup.tcesWritten ?? 0,
+      },
       workload: {
         hcalls,
         translations,

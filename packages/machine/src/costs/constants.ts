@@ -1,5 +1,5 @@
-/** The constants of the cost model: what each one is, and what a run counts for it. */
-import type { RunReport } from '../report.js';
+/** The constants of the cost model: what each one is, and what of a run it is the price of. */
+import type { CostCounts } from './counts.js';
 
 /**
  * `base`: what a request costs on any path, the bypass too. `path`: what the path to memory adds.
@@ -14,16 +14,9 @@ export interface CostItem {
   /** Of the constant: nanoseconds each, or bytes a second. */
   readonly unit: 'ns' | 'bytes/s';
   readonly role: CostRole;
-  /** How many in the whole run; bytes where the unit is a rate. */
-  readonly count: (report: RunReport) => number;
+  /** How many of them were counted; bytes where the unit is a rate. */
+  readonly count: (counts: CostCounts) => number;
 }
-
-const hcalls = (report: RunReport): number =>
-  Object.values(report.counters.workload.hcalls).reduce((sum, count) => sum + count, 0);
-const ofHandler =
-  (handler: 'qemu' | 'kvm', count: (report: RunReport) => number) =>
-  (report: RunReport): number =>
-    report.machine.tceHandler === handler ? count(report) : 0;
 
 /** The names of the constants, in the order in which tables show them. */
 export const COST_NAMES = [
@@ -35,6 +28,7 @@ export const COST_NAMES = [
   'hcallInKvm',
   'tceInQemu',
   'tceInKvm',
+  'sharePage',
   'iommuMap',
   'iommuCommand',
   'translation',
@@ -51,85 +45,85 @@ export const COST_ITEMS: Readonly<Record<CostName, CostItem>> = {
     what: 'the request itself: block layer, driver, device, storage',
     unit: 'ns',
     role: 'base',
-    count: ({ data }) => data.requests,
+    count: ({ requests }) => requests,
   },
   transfer: {
     what: 'data moved to and from storage',
     unit: 'bytes/s',
     role: 'base',
-    count: ({ data }) => data.bytesRead + data.bytesWritten,
+    count: ({ bytesMoved }) => bytesMoved,
   },
-  kick: {
-    what: 'kicks',
-    unit: 'ns',
-    role: 'base',
-    count: ({ counters }) => counters.workload.kicks,
-  },
+  kick: { what: 'kicks', unit: 'ns', role: 'base', count: ({ kicks }) => kicks },
   interrupt: {
     what: 'interrupts',
     unit: 'ns',
     role: 'base',
-    count: ({ counters }) => counters.workload.interrupts,
+    count: ({ interrupts }) => interrupts,
   },
   hcallInQemu: {
     what: 'hypercalls that QEMU answers',
     unit: 'ns',
     role: 'path',
-    count: ofHandler('qemu', hcalls),
+    count: ({ hcallsInQemu }) => hcallsInQemu,
   },
   hcallInKvm: {
     what: 'hypercalls that KVM answers',
     unit: 'ns',
     role: 'path',
-    count: ofHandler('kvm', hcalls),
+    count: ({ hcallsInKvm }) => hcallsInKvm,
   },
   tceInQemu: {
     what: 'TCEs that QEMU writes',
     unit: 'ns',
     role: 'path',
-    count: ofHandler('qemu', ({ counters }) => counters.workload.tcesWritten),
+    count: ({ tcesInQemu }) => tcesInQemu,
   },
   tceInKvm: {
     what: 'TCEs that KVM writes',
     unit: 'ns',
     role: 'path',
-    count: ofHandler('kvm', ({ counters }) => counters.workload.tcesWritten),
+    count: ({ tcesInKvm }) => tcesInKvm,
   },
-  iommuMap: {
-    what: "maps and unmaps of the guest's IOMMU driver",
+  sharePage: {
+    what: 'calls by which a protected guest shares memory',
     unit: 'ns',
     role: 'path',
-    count: ({ counters: { workload } }) => workload.iommu.maps + workload.iommu.unmaps,
+    count: ({ shareCalls }) => shareCalls,
+  },
+  iommuMap: {
+    what: "maps and unmaps of the guest's IOMMU or grant driver",
+    unit: 'ns',
+    role: 'path',
+    count: ({ iommuMaps }) => iommuMaps,
   },
   iommuCommand: {
     what: 'IOMMU commands that the hypervisor acts on',
     unit: 'ns',
     role: 'path',
-    count: ({ counters }) => counters.workload.iommu.commands,
+    count: ({ iommuCommands }) => iommuCommands,
   },
   translation: {
     what: 'translations by QEMU',
     unit: 'ns',
     role: 'path',
-    // What vhost asks for is in its misses.
-    count: ({ counters }) => (counters.vhost === null ? counters.workload.translations : 0),
+    count: ({ translations }) => translations,
   },
   iotlbMiss: {
     what: 'IOTLB misses of vhost',
     unit: 'ns',
     role: 'path',
-    count: ({ counters, data }) => (counters.vhost?.missesPerRequest ?? 0) * data.requests,
+    count: ({ iotlbMisses }) => iotlbMisses,
   },
   iotlbInvalidation: {
     what: 'IOTLB invalidations sent to vhost',
     unit: 'ns',
     role: 'path',
-    count: ({ counters, data }) => (counters.vhost?.invalidatesPerRequest ?? 0) * data.requests,
+    count: ({ iotlbInvalidations }) => iotlbInvalidations,
   },
   bounce: {
     what: 'bytes copied through bounce buffers',
     unit: 'bytes/s',
     role: 'path',
-    count: ({ counters }) => counters.workload.bytesBounced,
+    count: ({ bytesBounced }) => bytesBounced,
   },
 };

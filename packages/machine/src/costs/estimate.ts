@@ -7,13 +7,15 @@ import {
   type CostName,
   type CostRole,
 } from './constants.js';
+import { type CostCounts, countsOfRequests, countsOnce } from './counts.js';
 import type { CostConstant, CostEstimate, CostPart, CostPreset, CostRange } from './types.js';
 
 const NS_PER_SECOND = 1e9;
 
 /**
- * What a request of a run costs on a machine: the run's counts times the machine's constants, one
- * request at a time, nothing in parallel.
+ * What a run costs on a machine: its counts times the machine's constants, one request at a time, nothing
+ * in parallel. What was paid once is apart, so that a request's time and throughput are those of the
+ * steady state, however short the run.
  *
  * The throughput compared with the bypass is `base / (base + path)`. No constant is in both, so it
  * is lowest where base is low and path high, and highest the other way round: no interval is wider
@@ -24,24 +26,14 @@ const NS_PER_SECOND = 1e9;
 export function estimateCosts(report: RunReport, preset: CostPreset): CostEstimate | undefined {
   const { requests, completed } = report.data;
   if (requests === 0 || completed !== requests) return undefined;
-  const priced = COST_NAMES.flatMap((name) => {
-    const count = COST_ITEMS[name].count(report) / requests;
-    return count === 0 ? [] : [{ name, count, constant: constantOf(preset, name, count) }];
-  });
-  const ns = priced.map(({ name, count, constant }) => nsOf(COST_ITEMS[name], count, constant));
-  const perRequest = sum(ns);
-  const parts = priced.map(({ name, count, constant }, i): CostPart => {
-    const { what, role } = COST_ITEMS[name];
-    const range = ns[i] as CostRange;
-    const share = perRequest.mid === 0 ? 0 : range.mid / perRequest.mid;
-    return { name, what, role, count, ns: range, share, status: constant.status };
-  });
-  parts.sort((a, b) => b.ns.mid - a.ns.mid);
+  const each = priced(countsOfRequests(report), preset, requests);
+  const { parts } = each;
   const base = sum(ofRole(parts, 'base'));
   const path = sum(ofRole(parts, 'path'));
   return {
     preset: preset.id,
-    perRequest,
+    setup: priced(countsOnce(report), preset),
+    perRequest: each.ns,
     bypass: base,
     throughput: {
       low: ratio(base.low, path.high),
@@ -57,13 +49,36 @@ export function estimateCosts(report: RunReport, preset: CostPreset): CostEstima
   };
 }
 
-function constantOf(preset: CostPreset, name: CostName, count: number): CostConstant {
+/** What of the counts costs something: in all, or for each of so many requests. */
+function priced(
+  counts: CostCounts,
+  preset: CostPreset,
+  requests?: number,
+): { readonly ns: CostRange; readonly parts: readonly CostPart[] } {
+  const counted = COST_NAMES.flatMap((name) => {
+    const count = COST_ITEMS[name].count(counts) / (requests ?? 1);
+    if (count === 0) return [];
+    const amount = `${round(count)} ${requests === undefined ? 'at set-up' : 'a request'}`;
+    return [{ name, count, constant: constantOf(preset, name, amount) }];
+  });
+  const ns = counted.map(({ name, count, constant }) => nsOf(COST_ITEMS[name], count, constant));
+  const total = sum(ns);
+  const parts = counted.map(({ name, count, constant }, i): CostPart => {
+    const { what, role } = COST_ITEMS[name];
+    const range = ns[i] as CostRange;
+    const share = total.mid === 0 ? 0 : range.mid / total.mid;
+    return { name, what, role, count, ns: range, share, status: constant.status };
+  });
+  return { ns: total, parts: parts.sort((a, b) => b.ns.mid - a.ns.mid) };
+}
+
+function constantOf(preset: CostPreset, name: CostName, amount: string): CostConstant {
   const constant = preset.constants[name];
   if (constant !== undefined) return constant;
   throw new MachineError('E_COSTS', [
     {
       path: `constants.${name}`,
-      message: `expected a constant for ${COST_ITEMS[name].what} (${round(count)} a request), found none in ${preset.id}: choose another preset, or give it in a costs file`,
+      message: `expected a constant for ${COST_ITEMS[name].what} (${amount}), found none in ${preset.id}: choose another preset, or give it in a costs file`,
     },
   ]);
 }

@@ -34,10 +34,10 @@ export interface CostPart {
   readonly name: CostName;
   readonly what: string;
   readonly role: CostRole;
-  /** How many a request; bytes where the constant is a rate. Exact: counted. */
+  /** How many, a request or in all of set-up; bytes where the constant is a rate. Exact: counted. */
   readonly count: number;
   readonly ns: CostRange;
-  /** Of the middle estimate of a request's time, 0 to 1. */
+  /** Of the middle estimate of the time that it is a part of, 0 to 1. */
   readonly share: number;
   readonly status: CostStatus;
 }
@@ -46,16 +46,18 @@ export interface CostPart {
 export interface CostEstimate {
   /** The preset's id. */
   readonly preset: string;
-  /** Nanoseconds, one request at a time. */
+  /** Nanoseconds, once: until the driver was up, and first uses of pages that stay mapped. */
+  readonly setup: { readonly ns: CostRange; readonly parts: readonly CostPart[] };
+  /** Nanoseconds, one request at a time, first uses apart. */
   readonly perRequest: CostRange;
   /** Nanoseconds of the same request by physical addresses: the base parts alone. */
   readonly bypass: CostRange;
   /** Requests a second, compared with the bypass: 1 is as fast. */
   readonly throughput: CostRange;
-  /** The most expensive first, by the middle estimate. */
+  /** Of a request, the most expensive first, by the middle estimate. */
   readonly parts: readonly CostPart[];
   /** The first of them. */
   readonly dominates: CostName;
-  /** How much of the middle estimate is guessed, 0 to 1. */
+  /** How much of the middle estimate of a request's time is guessed, 0 to 1. */
   readonly assumedShare: number;
 }

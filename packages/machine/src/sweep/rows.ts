@@ -1,5 +1,5 @@
 /** What a sweep says of one point: one flat row, the same in every format. */
-import { COST_ITEMS, type CostName } from '../costs/constants.js';
+import type { CostName } from '../costs/constants.js';
 import type { CostEstimate } from '../costs/types.js';
 import type { RunReport } from '../report.js';
 import type { SweepPoint } from './plan.js';
@@ -64,11 +64,11 @@ export const SWEEP_COLUMNS: readonly SweepColumn[] = [
     'IOMMU commands a request',
     perRequest(({ counters }) => counters.workload.iommu.commands),
   ),
-  number('iotlbMissesPerRequest', 'IOTLB misses a request', perRequest(COST_ITEMS.iotlbMiss.count)),
-  number(
-    'iotlbInvalidationsPerRequest',
-    'IOTLB invalidations a request',
-    perRequest(COST_ITEMS.iotlbInvalidation.count),
+  number('iotlbMissesPerRequest', 'IOTLB misses a request', ({ counters, data }) =>
+    data.requests === 0 ? null : (counters.vhost?.missesPerRequest ?? 0),
+  ),
+  number('iotlbInvalidationsPerRequest', 'IOTLB invalidations a request', ({ counters, data }) =>
+    data.requests === 0 ? null : (counters.vhost?.invalidatesPerRequest ?? 0),
   ),
   number(
     'bytesBouncedPerRequest',

@@ -87,6 +87,6 @@ test.each([
 
 test('a preset that is not there is refused, with the one that was meant', () => {
   expect(() => findCostPreset('power9kvm')).toThrow(
-    'costs: expected power9-kvm, power9-tcg, x86-kvm, arm64-kvm; found "power9kvm"; did you mean power9-kvm?',
+    'costs: expected power9-kvm, power9-tcg, x86-kvm, arm64-kvm, s390x-kvm, xen; found "power9kvm"; did you mean power9-kvm?',
   );
 });
