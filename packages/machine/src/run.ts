@@ -177,6 +177,7 @@ class ScenarioRun {
       smpCacheBytes: platform.smpCacheBytes ?? 64,
       hasRestrictedMemoryAccess: () => platform.hasRestrictedMemoryAccess ?? false,
       mapError: kernel.vring.mapError,
+      unknownFeatures: kernel.vring.unknownFeatures,
       chooseDma: (features) => this.#chooseDma(features, policy),
       tracer: this.#tracer,
     });

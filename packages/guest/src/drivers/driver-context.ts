@@ -56,6 +56,8 @@ export interface VirtioDriverOptions {
   readonly smpCacheBytes: number;
   /** The platform restricts what devices reach: see `negotiateFeatures`. */
   readonly hasRestrictedMemoryAccess?: () => boolean;
+  /** Feature bits of rings and transport that this kernel does not know. Default: none. */
+  readonly unknownFeatures?: readonly number[];
   /** Decides how buffers are mapped, once the features are known. */
   readonly chooseDma: (features: bigint) => DmaOps;
   /**
@@ -76,9 +78,9 @@ export type OpenResult =
  * drivers/virtio/virtio.c virtio_dev_probe]
  */
 export function openDevice(options: VirtioDriverOptions, supported: bigint): OpenResult {
-  const { hasRestrictedMemoryAccess } = options;
+  const { hasRestrictedMemoryAccess, unknownFeatures = [] } = options;
   const negotiated = negotiateFeatures(options.transport, {
-    supported: supported | RING_FEATURES,
+    supported: supported | (RING_FEATURES & ~featureBits(...unknownFeatures)),
     allowsLegacy: options.transport.isLegacy,
     ...(hasRestrictedMemoryAccess === undefined ? {} : { hasRestrictedMemoryAccess }),
   });

@@ -2,6 +2,7 @@
  * The kernels, oldest first. Each says what it changed; the rest is the one's before it.
  * "By date": the commit and its date were read, the release follows from them.
  */
+import { VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET } from '@pinhole/virtio';
 import type { AllocatorProfile, KernelProfile } from './types.js';
 
 const KIB_4 = 4096;
@@ -31,6 +32,8 @@ export const linux418: KernelProfile = {
       request: 'io-error',
       source: '[linux v4.19 drivers/virtio/virtio_ring.c virtqueue_add]',
     },
+    // [linux drivers/virtio/virtio_ring.c vring_transport_features], as it was before 5.0.
+    unknownFeatures: [VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET],
     source: '[linux v4.19 drivers/virtio/virtio_ring.c vring_use_dma_api]',
   },
   restrictedAccess: {
@@ -128,6 +131,8 @@ export const linux54: KernelProfile = {
   since: [5, 1, 0],
   vring: {
     ...linux418.vring,
+    // 5.10 takes the packed ring of a real QEMU, and leaves its RING_RESET; 6.1 takes both.
+    unknownFeatures: [VIRTIO_F_RING_RESET],
     mapError: {
       errno: '-ENOMEM',
       request: 'requeue',
@@ -195,6 +200,7 @@ export const linux61: KernelProfile = {
   vring: {
     ...linux510.vring,
     decided: 'ring-creation',
+    unknownFeatures: [],
     source: '[linux v6.1 drivers/virtio/virtio_ring.c vring_use_dma_api]',
   },
   restrictedAccess: {

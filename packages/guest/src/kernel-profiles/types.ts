@@ -8,6 +8,8 @@ export interface VringRule {
   readonly decided: 'ring-creation' | 'each-map';
   /** What `virtqueue_add` returns when a buffer cannot be mapped, and what virtio-blk makes of it. */
   readonly mapError: MapErrorRule;
+  /** Feature bits of rings and transport that came later: they are not accepted. */
+  readonly unknownFeatures: readonly number[];
   readonly source: string;
 }
 
