@@ -14,7 +14,15 @@ import {
   checkPrivate,
   checkSpaces,
 } from './probe-rules.js';
-import { type Case, casesOf, checkCase, DISK_SIZE, describeCase, scenarioOf } from './run-rules.js';
+import {
+  type Case,
+  casesOf,
+  checkCase,
+  DISK_SIZE,
+  describeCase,
+  isSecureByItself,
+  scenarioOf,
+} from './run-rules.js';
 
 /** Options of {@link checkArchitecture}. */
 export interface CheckArchitectureOptions {
@@ -27,7 +35,8 @@ export interface CheckArchitectureOptions {
 /**
  * Holds an architecture against what every architecture must keep: builds each of its machines, looks
  * at it, and runs a workload with and without ACCESS_PLATFORM, over split and packed rings, with an
- * ordinary and a secure guest where it has one. Throws nothing; belongs to no test runner.
+ * ordinary and a secure guest where it has one; a variant that is secure by itself has no ordinary
+ * one. Throws nothing; belongs to no test runner.
  */
 export function checkArchitecture(
   architecture: Architecture,
@@ -50,11 +59,10 @@ function checkVariant(
   options: CheckArchitectureOptions,
 ): Check[] {
   const findings = new Findings();
-  const rules = (Object.keys(RULES) as Rule[]).filter(
-    (rule) => rule !== 'private' || architecture.secure !== undefined,
-  );
+  const cases = casesOf(architecture, variant);
+  const rules = (Object.keys(RULES) as Rule[]).filter((rule) => isFor(rule, cases));
   checkName(architecture, variant, findings);
-  for (const one of casesOf(architecture, variant)) {
+  for (const one of cases) {
     let scenario: Scenario;
     try {
       scenario = scenarioOf(architecture, one, options);
@@ -68,12 +76,26 @@ function checkVariant(
   return rules.map((rule) => findings.check(rule, variant.id));
 }
 
-function checkName({ id, variants }: Architecture, variant: PlatformVariant, to: Findings): void {
+// Of a secure guest nobody says that it works; of an ordinary one, that it hides anything.
+function isFor(rule: Rule, cases: readonly Case[]): boolean {
+  if (rule === 'private') return cases.some(({ isSecure }) => isSecure);
+  if (rule === 'works' || rule === 'coherent') return cases.some(({ isSecure }) => !isSecure);
+  return true;
+}
+
+function checkName(
+  { id, variants, secure }: Architecture,
+  variant: PlatformVariant,
+  to: Findings,
+): void {
   to.hold('declares', variant.id.startsWith(id) && variant.title !== '', () => {
     return `expected a title and an id that starts with "${id}", found "${variant.id}"`;
   });
   const alike = variants.filter((other) => other.id === variant.id).length;
   to.hold('declares', alike === 1, () => `"${variant.id}" names ${alike} variants`);
+  to.hold('declares', secure !== undefined || !isSecureByItself(variant), () => {
+    return `"${variant.id}" has guest.secure: expected the architecture to say what that is there (secure: ...), found nothing`;
+  });
 }
 
 // A secure guest's coherent memory is the business of the runs: there are machines that lose it.
@@ -84,9 +106,9 @@ function probe(architecture: Architecture, scenario: Scenario, one: Case, to: Fi
     checkPhysical(platform, where, to);
     checkSpaces(platform, where, to);
     if (one.isSecure) checkPrivate(platform, where, to);
-    if (one.isSecure || !one.flag) return;
-    checkCoherent(platform, where, to);
-    checkImpossible(architecture, scenario, to);
+    if (!one.flag) return;
+    if (!one.isSecure) checkCoherent(platform, where, to);
+    if (!one.isSecure || isSecureByItself(one.variant)) checkImpossible(architecture, scenario, to);
   } catch (error) {
     to.hold('answers', false, () => `${where}: ${String(error)}`);
   }

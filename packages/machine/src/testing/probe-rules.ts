@@ -58,7 +58,7 @@ export function checkImpossible(
     ['a page and a byte too much', { machine: { memory: memory + 4097 } }],
     ['4 PiB of memory', { machine: { memory: 2 ** 52 } }],
   ];
-  if (architecture.secure === undefined) {
+  if (architecture.secure === undefined && !scenario.guest.secure) {
     impossible.push(['a secure guest', { guest: { secure: true } }]);
   }
   const iommus = ['intel-iommu', 'virtio-iommu', 'smmuv3'] as const;

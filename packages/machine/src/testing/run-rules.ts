@@ -31,10 +31,16 @@ const WORKLOAD = [
   { read: { offset: 4 * KIB, length: 12 * KIB, block: 4 * KIB } },
 ];
 
+/** The guest of a variant is secure by what the variant says; it has no other. */
+export function isSecureByItself({ guest }: PlatformVariant): boolean {
+  return guest?.secure === true;
+}
+
 /** Every case of a variant. */
 export function casesOf(architecture: Architecture, variant: PlatformVariant): Case[] {
   const both = [false, true];
-  const guests = architecture.secure === undefined ? [false] : both;
+  const ordinary = architecture.secure === undefined ? [false] : both;
+  const guests = isSecureByItself(variant) ? [true] : ordinary;
   return guests.flatMap((isSecure) =>
     both.flatMap((flag) => both.map((packed) => ({ variant, isSecure, flag, packed }))),
   );

@@ -328,6 +328,34 @@ test('what it was made from keeps them all', () => {
   }
 });
 
+describe('a variant that is secure by itself', () => {
+  const secureOnly = (architecture: Architecture): Architecture => ({
+    ...architecture,
+    variants: architecture.variants.map((variant) => ({ ...variant, guest: { secure: true } })),
+  });
+  const failing = (architecture: Architecture): Rule[] =>
+    checkArchitecture(architecture)
+      .filter(({ ok }) => !ok)
+      .map(({ rule }) => rule);
+
+  test('need not work with every device: on POWER one without the flag hangs', () => {
+    const checks = checkArchitecture(secureOnly(ddw));
+    expect(checks.filter(({ ok }) => !ok)).toEqual([]);
+    const ordinary: Rule[] = ['works', 'coherent'];
+    expect(checks.map(({ rule }) => rule)).toEqual(
+      Object.keys(RULES).filter((rule) => !ordinary.includes(rule as Rule)),
+    );
+  });
+
+  test('has to hide what is private, and its architecture to say how', () => {
+    const open = spoilSecure(ddw, ({ guestMemory }) => ({ observer: guestMemory }));
+    const { secure, ...unsaid } = secureOnly(open);
+    expect(secure).toBe('PEF');
+    expect(failing(unsaid)).toEqual(['declares', 'private']);
+    expect(failing({ ...unsaid, secure: 'PEF' })).toEqual(['private']);
+  });
+});
+
 test('other seeds and kernels: 7.2 leaks what it maps, and the kit sees it', () => {
   const lost = one(pseries, 'pseries-ddw-lost');
   const failed = checkArchitecture(lost, { kernel: 'linux-7.2', seed: 7 }).filter(({ ok }) => !ok);
