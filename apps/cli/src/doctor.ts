@@ -36,7 +36,10 @@ function render(checks: readonly Check[], isOk: boolean): string {
     failed: red,
   };
   const name = Math.max(...checks.map((check) => check.name.length));
-  const indent = ' '.repeat(name + 11);
+  const width = terminalWidth();
+  // In a narrow terminal, what was found stands below the name.
+  const isNarrow = width < 64;
+  const indent = ' '.repeat(isNarrow ? 9 : name + 11);
   const lines = checks.flatMap((check) => {
     const text = [
       check.isRequired && check.status === 'ok'
@@ -44,17 +47,14 @@ function render(checks: readonly Check[], isOk: boolean): string {
         : `${check.found}. For ${check.purpose}.`,
       ...(check.fix === null ? [] : [`-> ${check.fix}`]),
     ];
-    const [first = '', ...rest] = text.flatMap((line) =>
-      wrap(line, Math.max(terminalWidth() - indent.length, 30)),
-    );
+    const found = text.flatMap((line) => wrap(line, width, indent, indent));
     const word = colors[check.status](WORDS[check.status].padEnd(8));
-    return [
-      `${word} ${check.name.padEnd(name)}  ${first}`,
-      ...rest.map((line) => `${indent}${line}`),
-    ];
+    if (isNarrow) return [`${word} ${check.name}`, ...found];
+    const [first = '', ...rest] = found;
+    return [`${word} ${check.name.padEnd(name)}  ${first.slice(indent.length)}`, ...rest];
   });
   const end = isOk
     ? 'Everything that pinhole needs is there and works.'
     : 'Something that pinhole needs is missing or does not work.';
-  return `pinhole ${VERSION}\n\n${lines.join('\n')}\n\n${end}\n`;
+  return `${[`pinhole ${VERSION}`, '', ...lines, '', ...wrap(end, width)].join('\n')}\n`;
 }

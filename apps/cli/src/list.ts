@@ -1,4 +1,6 @@
 import { builtInScenarios, loadScenario } from './scenarios.js';
+import { terminalWidth } from './terminal.js';
+import { plain, wrap } from './terminal-text.js';
 
 /** `pinhole list`. */
 export function list(options: { format: 'table' | 'json' }): void {
@@ -10,10 +12,11 @@ export function list(options: { format: 'table' | 'json' }): void {
     process.stdout.write(`${JSON.stringify({ schemaVersion: 1, scenarios }, null, 2)}\n`);
     return;
   }
-  const width = Math.max(...scenarios.map(({ id }) => id.length));
-  const lines = scenarios.map(({ id, title }) => `${id.padEnd(width)}  ${title}`);
-  const folder = scenarios[0]?.path.replace(/[^/\\]*$/, '') ?? '';
-  process.stdout.write(
-    `${lines.join('\n')}\n\nThe files are in ${folder}: copy one and change it.\n`,
+  const idWidth = Math.max(...scenarios.map(({ id }) => id.length)) + 2;
+  const lines = scenarios.flatMap(({ id, title }) =>
+    wrap(plain(title), terminalWidth(), ' '.repeat(idWidth), id.padEnd(idWidth)),
   );
+  const folder = scenarios[0]?.path.replace(/[^/\\]*$/, '') ?? '';
+  const where = wrap(`The files are in ${folder}: copy one and change it.`, terminalWidth());
+  process.stdout.write(`${[...lines, '', ...where].join('\n')}\n`);
 }

@@ -21,7 +21,8 @@ export interface MatrixTableOptions {
 
 /** Up to so many cells are listed one by one. */
 const FEW = 24;
-const NAME_WIDTH = 28;
+/** Columns of one symbol, and the space after it. */
+const CELL_WIDTH = 3;
 
 const SHORT_POLICY: Readonly<Record<string, string>> = {
   'linux-4.18': '4.18',
@@ -34,7 +35,10 @@ const SHORT_POLICY: Readonly<Record<string, string>> = {
   'linux-7.2': '7.2',
 };
 
-/** The matrix for a terminal: machines by policies, then what the symbols stand for, and examples. */
+/**
+ * The matrix for a terminal: machines by policies, then what the symbols stand for, and examples.
+ * Where not all policies fit beside one another, the next ones follow below.
+ */
 export function renderMatrixTable(
   results: readonly CellResult[],
   options: MatrixTableOptions,
@@ -45,7 +49,7 @@ export function renderMatrixTable(
   const lines = [
     ...wrap(summary(results, options.planned), width),
     '',
-    ...(isFolded ? [...grid(results, colors), ''] : []),
+    ...(isFolded ? [...grid(results, width, colors), ''] : []),
     ...(isFolded ? examples(results, width, colors) : list(results, width, colors)),
   ];
   return `${lines.join('\n').trimEnd()}\n`;
@@ -58,38 +62,57 @@ function summary(results: readonly CellResult[], planned: number): string {
 }
 
 // A row for each kind of guest of each machine; below each policy, flag off and flag on.
-function grid(results: readonly CellResult[], colors: Colors): string[] {
+function grid(results: readonly CellResult[], width: number, colors: Colors): string[] {
   const policies = MATRIX_POLICIES.filter((id) => results.some(({ cell }) => cell.policy === id));
   const flags = [false, true].filter((flag) => results.some(({ cell }) => cell.flag === flag));
   const rows = new Map<string, CellResult[]>();
   for (const result of results) {
-    const name = rowName(result.cell);
+    const name = plain(rowName(result.cell));
     rows.set(name, [...(rows.get(name) ?? []), result]);
   }
-  const width = flags.length * 3;
-  const head = policies.map((id) => (SHORT_POLICY[id] ?? id).padEnd(width)).join('');
-  const flagHead = flags.map((flag) => (flag ? 'on ' : 'of ')).join('');
+  const longest = Math.max(FLAG_HEAD.length, ...[...rows.keys()].map((name) => name.length));
+  const nameWidth = Math.min(longest, 30) + 1;
+  // The space after the last symbol needs no room.
+  const room = Math.floor((width + 1 - nameWidth) / (flags.length * CELL_WIDTH));
+  const atOnce = Math.max(1, room);
   const isMixed = [...rows.values()].some((row) =>
     policies.some((id) => flags.some((flag) => symbolOf(pick(row, id, flag)).isMixed)),
   );
+  const legend = isMixed
+    ? 'flag: of off, on on. *: the worst of vhost or not and of the rings, which differ'
+    : 'flag: of off, on on';
+  const blocks = Array.from({ length: Math.ceil(policies.length / atOnce) }, (_, block) =>
+    gridBlock(rows, policies.slice(block * atOnce, (block + 1) * atOnce), flags, nameWidth, colors),
+  );
+  return [...blocks.flatMap((lines) => [...lines, '']), ...wrap(legend, width)];
+}
+
+const FLAG_HEAD = 'machine           flag:';
+
+function gridBlock(
+  rows: ReadonlyMap<string, readonly CellResult[]>,
+  policies: readonly string[],
+  flags: readonly boolean[],
+  nameWidth: number,
+  colors: Colors,
+): string[] {
+  const policyWidth = flags.length * CELL_WIDTH;
+  const head = policies.map((id) => (SHORT_POLICY[id] ?? id).padEnd(policyWidth)).join('');
+  const flagHead = flags.map((flag) => (flag ? 'on ' : 'of ')).join('');
   return [
-    `${''.padEnd(NAME_WIDTH)}${head}`.trimEnd(),
-    `${'machine           flag:'.padEnd(NAME_WIDTH)}${policies.map(() => flagHead.padEnd(width)).join('')}`.trimEnd(),
+    `${''.padEnd(nameWidth)}${head}`.trimEnd(),
+    `${FLAG_HEAD.padEnd(nameWidth)}${policies.map(() => flagHead).join('')}`.trimEnd(),
     ...[...rows].map(([name, row]) => {
       const cells = policies.flatMap((id) =>
         flags.map((flag) => {
-          const { outcome, isMixed: isStarred } = symbolOf(pick(row, id, flag));
-          if (outcome === undefined) return '   ';
+          const { outcome, isMixed } = symbolOf(pick(row, id, flag));
+          if (outcome === undefined) return ''.padEnd(CELL_WIDTH);
           const { symbol, tone } = CELL_MARKS[outcome];
-          return `${paint(tone, symbol, colors)}${isStarred ? '*' : ' '} `;
+          return `${paint(tone, symbol, colors)}${isMixed ? '*' : ' '} `;
         }),
       );
-      return `${plain(name)
-        .slice(0, NAME_WIDTH - 1)
-        .padEnd(NAME_WIDTH)}${cells.join('')}`.trimEnd();
+      return `${name.slice(0, nameWidth - 1).padEnd(nameWidth)}${cells.join('')}`.trimEnd();
     }),
-    '',
-    `flag: of off, on on${isMixed ? '. *: the worst of vhost or not and of the rings, which differ' : ''}`,
   ];
 }
 
@@ -97,7 +120,7 @@ function rowName({ platform, secure }: MatrixCell): string {
   return secure ? `${platform}, secure` : platform;
 }
 
-function pick(row: readonly CellResult[], policy: string, flag: boolean): CellResult[] {
+function pick(row: readonly CellResult[], policy: string, flag: boolean): readonly CellResult[] {
   return row.filter(({ cell }) => cell.policy === policy && cell.flag === flag);
 }
 
@@ -132,8 +155,10 @@ function examples(results: readonly CellResult[], width: number, colors: Colors)
 function list(results: readonly CellResult[], width: number, colors: Colors): string[] {
   return results.flatMap((result) => {
     const { symbol, tone } = CELL_MARKS[result.outcome];
+    const [first = '', ...rest] = wrap(result.cell.id, width, '    ', `${symbol} `);
     return [
-      `${paint(tone, symbol, colors)} ${result.cell.id}`,
+      `${paint(tone, symbol, colors)}${first.slice(symbol.length)}`,
+      ...rest,
       ...wrap(plain(result.text), width, '    ', '    '),
       ...costLines(result, width),
     ];

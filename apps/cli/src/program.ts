@@ -1,6 +1,8 @@
 import { availableParallelism } from 'node:os';
-import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, Help, InvalidArgumentError, Option } from 'commander';
 import { EXIT_MEANINGS } from './exit.js';
+import { terminalWidth } from './terminal.js';
+import { wrap } from './terminal-text.js';
 import { VERSION } from './version.js';
 
 /** The shells that completions are written for. */
@@ -57,6 +59,17 @@ const traceFormatOption = (): Option =>
     .choices(['qemu', 'ndjson', 'chrome'])
     .default('qemu');
 
+const helpWidth = (): number => Math.min(terminalWidth(), 100);
+
+// In a narrow terminal, what an option means stands below it.
+function helpItem(term: string, termWidth: number, description: string, helper: Help): string {
+  const width = helpWidth();
+  if (description === '' || width - termWidth - 4 >= 40) {
+    return Help.prototype.formatItem.call(helper, term, termWidth, description, helper);
+  }
+  return [`  ${term}`, ...wrap(description, width, '      ', '      ')].join('\n');
+}
+
 /** The command line. */
 export function createProgram(): Command {
   const program = new Command('pinhole')
@@ -67,10 +80,12 @@ export function createProgram(): Command {
     .showSuggestionAfterError()
     .showHelpAfterError('(see pinhole --help)')
     .exitOverride()
-    .addHelpText(
-      'after',
-      `\nExit codes: ${EXIT_MEANINGS.map(([code, meaning]) => `${code} ${meaning}`).join(', ')}.`,
-    );
+    .configureOutput({ getOutHelpWidth: helpWidth, getErrHelpWidth: helpWidth })
+    .configureHelp({ formatItem: helpItem })
+    .addHelpText('after', () => {
+      const codes = EXIT_MEANINGS.map(([code, meaning]) => `${code} ${meaning}`).join(', ');
+      return `\n${wrap(`Exit codes: ${codes}.`, helpWidth()).join('\n')}`;
+    });
   program
     .command('compare')
     .description('the same I/O over every DMA path of the 2018 debate, every byte checked')
@@ -229,13 +244,20 @@ export function createProgram(): Command {
     .addHelpText(
       'after',
       `
-One request a line, one answer a line; at a terminal there is a prompt (help helps).
-  {"op":"H_PUT_TCE","args":["0x80000000","0x1000","0x5003"]}                  {"ret":0,"out":[]}
-  {"rtas":"ibm,query-pe-dma-window","args":[0,134217728,536870912],"nret":5}  {"rets":[0,1,...]}
-  {"write":{"gpa":"0x10000","hex":"00ff"}}                                    {}
-  {"read":{"gpa":"0x10000","length":2}}                                       {"hex":"00ff"}
-  {"reset":true}  {"save":true}  {"restore":{...}}                            {}  {"saved":{...}}  {}
-What cannot be carried out is answered by {"error":{"line":...,"code":...,"message":...}}.`,
+One request a line, one answer a line (here: indented);
+at a terminal there is a prompt (help helps).
+  {"op":"H_PUT_TCE","args":["0x80000000","0x1000","0x5003"]}
+      {"ret":0,"out":[]}
+  {"rtas":"ibm,query-pe-dma-window","args":[0,134217728,536870912],"nret":5}
+      {"rets":[0,1,...]}
+  {"write":{"gpa":"0x10000","hex":"00ff"}}
+      {}
+  {"read":{"gpa":"0x10000","length":2}}
+      {"hex":"00ff"}
+  {"reset":true}  {"save":true}  {"restore":{...}}
+      {}  {"saved":{...}}  {}
+What cannot be carried out is answered by
+      {"error":{"line":...,"code":...,"message":...}}`,
     )
     .action(async (...args: Parameters<typeof import('./hcall.js').hcall>) =>
       (await import('./hcall.js')).hcall(...args),
@@ -300,9 +322,12 @@ What cannot be carried out is answered by {"error":{"line":...,"code":...,"messa
     .addHelpText(
       'after',
       `
-bash: source <(pinhole completion bash)           zsh:        source <(pinhole completion zsh)
-fish: pinhole completion fish | source            PowerShell: pinhole completion powershell | Out-String | Invoke-Expression
-The line goes into the shell's start-up file (~/.bashrc, ~/.zshrc after compinit, ...).`,
+bash:        source <(pinhole completion bash)
+zsh:         source <(pinhole completion zsh)
+fish:        pinhole completion fish | source
+PowerShell:  pinhole completion powershell | Out-String | Invoke-Expression
+The line goes into the shell's start-up file
+(~/.bashrc, ~/.zshrc after compinit, ...).`,
     )
     .action(async (shell: string) => (await import('./completion.js')).printScript(shell));
   program

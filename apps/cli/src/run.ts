@@ -14,7 +14,7 @@ import { OUTCOME_MARKS } from './report/marks.js';
 import { loadScenario } from './scenarios.js';
 import { terminalWidth } from './terminal.js';
 import { markText } from './terminal-style.js';
-import { wrap } from './terminal-text.js';
+import { plain, wrap } from './terminal-text.js';
 import { describeEvents, openTrace, type TraceOptions } from './trace-output.js';
 
 /** Options of `pinhole run`. */
@@ -129,8 +129,10 @@ export function renderRun(report: RunReport, costs?: CostEstimate | null): strin
     ...timeRows(costs),
     ['verdict', `${markText(OUTCOME_MARKS[verdict.outcome])}: ${verdict.text}`],
   ];
-  const title = report.title === '' ? '' : `${report.title}\n\n`;
-  return `${title}${rows.flatMap(([key, value]) => rowLines(key, value, terminalWidth())).join('\n')}\n`;
+  const width = terminalWidth();
+  const title = report.title === '' ? [] : [...wrap(plain(report.title), width), ''];
+  const lines = rows.flatMap(([key, value]) => rowLines(key, plain(value), width));
+  return `${[...title, ...lines].join('\n')}\n`;
 }
 
 // A line that fits is left as it is: its columns may be aligned.

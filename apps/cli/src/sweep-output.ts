@@ -14,11 +14,11 @@ import { throughputRange, timeText } from './costs.js';
 import { type Mark, OUTCOME_MARKS } from './report/marks.js';
 import { markText } from './terminal-style.js';
 import { drawTable } from './terminal-table.js';
-import { plain } from './terminal-text.js';
+import { plain, wrap } from './terminal-text.js';
 
 export type SweepFormat = 'table' | 'ndjson' | 'csv' | 'parquet';
 
-/** The rows, in a format; those of the table fit `width` columns where they can. */
+/** The rows, in a format; no line of the table is wider than `width`. */
 export async function formatSweep(
   format: SweepFormat,
   header: SweepHeader,
@@ -116,23 +116,72 @@ export function sweepTableColumns(
   );
 }
 
+/** Errors of more points are only counted. */
+const MAX_ERRORS = 10;
+
 /** What the figures are. */
 export const SWEEP_NOTE =
   'Counts are exact, and a request; times are estimates (docs/COSTS.md); throughput: bypass = 1.';
 
 function table(axes: readonly SweepAxis[], rows: readonly SweepRow[], width: number): string {
   const filled = sweepTableColumns(axes, rows);
-  let columns = filled;
-  for (let least = 0; least < 9; least += 1) {
-    columns = filled.filter(({ rank }) => rank >= least);
-    if (draw(columns, rows).every((line) => line.length <= width)) break;
-  }
-  return `${[...draw(columns, rows), SWEEP_NOTE].join('\n')}\n`;
+  const failed = rows.filter(({ error }) => error !== null);
+  const more = failed.length - MAX_ERRORS;
+  const lines = [
+    ...(fitting(filled, rows, width) ?? stacked(filled, rows, width)),
+    ...failed
+      .slice(0, MAX_ERRORS)
+      .flatMap(({ point, error }) => wrap(plain(`point ${point}: ${error}`), width, '  ')),
+    ...(more > 0 ? [`and ${more} more points with an error`] : []),
+    ...wrap(SWEEP_NOTE, width),
+  ];
+  return `${lines.join('\n')}\n`;
 }
 
-function draw(columns: readonly SweepTableColumn[], rows: readonly SweepRow[]): string[] {
+// The columns that there is room for; undefined where not even the most important ones fit.
+function fitting(
+  columns: readonly SweepTableColumn[],
+  rows: readonly SweepRow[],
+  width: number,
+): string[] | undefined {
+  const ranks = [...new Set(columns.map(({ rank }) => rank))].sort((a, b) => a - b);
+  for (const least of ranks) {
+    const shown = columns.filter(({ rank }) => rank >= least);
+    for (const isBroken of [false, true]) {
+      const lines = draw(shown, rows, isBroken);
+      if (lines.every((line) => line.length <= width)) return lines;
+    }
+  }
+  return undefined;
+}
+
+// A point below the other, each with a line for each of its figures.
+function stacked(
+  columns: readonly SweepTableColumn[],
+  rows: readonly SweepRow[],
+  width: number,
+): string[] {
+  return rows.flatMap((row) => [
+    `point ${row.point}`,
+    ...columns
+      .filter(({ cell }) => cell(row) !== '')
+      .flatMap(({ head, cell }) =>
+        wrap(`${plain(head)}: ${plain(cell(row))}`, width, '    ', '  '),
+      ),
+  ]);
+}
+
+// A head that is a path may be broken at its dots.
+function draw(
+  columns: readonly SweepTableColumn[],
+  rows: readonly SweepRow[],
+  isBroken: boolean,
+): string[] {
   return drawTable(
-    columns.map((column) => ({ ...column, head: plain(column.head) })),
+    columns.map((column) => {
+      const head = plain(column.head);
+      return { ...column, head: isBroken ? head.replaceAll('.', '.\n') : head };
+    }),
     rows.map((row) => columns.map(({ cell }) => plain(cell(row)))),
   );
 }
@@ -145,7 +194,7 @@ export function sweepMark({ outcome }: SweepRow): Mark | undefined {
 
 function outcomeText(row: SweepRow): string {
   const mark = sweepMark(row);
-  return mark === undefined ? String(row.outcome ?? row.error ?? '') : markText(mark);
+  return mark === undefined ? 'no run' : markText(mark);
 }
 
 const isNumber = (value: SweepValue | undefined): value is number => typeof value === 'number';

@@ -7,7 +7,7 @@ export function plain(text: string): string {
 
 /**
  * Breaks a text at its spaces, into lines of at most `width`. The first one starts with `head` as
- * it is, the others with `indent`. A word that is longer than a line is cut.
+ * it is, the others with `indent`. A word that is longer than a line is cut, after a slash if it has one.
  */
 export function wrap(text: string, width: number, indent = '', head = ''): string[] {
   const lines: string[] = [];
@@ -23,8 +23,9 @@ export function wrap(text: string, width: number, indent = '', head = ''): strin
     if (!isEmpty && line.length + 1 + rest.length > width) next();
     while (line.length + rest.length > width) {
       const room = width - line.length;
-      line += rest.slice(0, room);
-      rest = rest.slice(room);
+      const cut = rest.lastIndexOf('/', room - 1) + 1 || room;
+      line += rest.slice(0, cut);
+      rest = rest.slice(cut);
       next();
     }
     line += isEmpty ? rest : ` ${rest}`;

@@ -12,6 +12,8 @@ import {
 } from '@pinhole/trace';
 import { InputError } from './exit.js';
 import { checkWritable, reasonOf } from './files.js';
+import { terminalWidth } from './terminal.js';
+import { wrap } from './terminal-text.js';
 
 /** The trace options of a command. */
 export interface TraceOptions {
@@ -72,9 +74,14 @@ export function openTimeline({
 /** `--trace help`: what can be traced. */
 export function describeEvents(): string {
   const width = Math.max(...eventCatalogue.map(({ name }) => name.length));
-  const lines = eventCatalogue.map(
-    ({ name, source, summary }) => `${name.padEnd(width)}  ${source.padEnd(7)}  ${summary}`,
-  );
+  const lines = eventCatalogue.flatMap(({ name, source, summary }) => {
+    const head = `${name.padEnd(width)}  ${source.padEnd(7)}  `;
+    // In a narrow terminal, what it means stands below the name.
+    const indent = terminalWidth() - head.length < 30 ? 4 : head.length;
+    const start = indent === head.length ? [] : [head.trimEnd()];
+    const summaryHead = indent === head.length ? head : ' '.repeat(indent);
+    return [...start, ...wrap(summary, terminalWidth(), ' '.repeat(indent), summaryHead)];
+  });
   return `${lines.join('\n')}\n`;
 }
 

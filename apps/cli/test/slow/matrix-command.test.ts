@@ -26,12 +26,46 @@ function madeMatrix(platforms: readonly string[]): CellResult[] {
   });
 }
 
+const widest = (table: string): number =>
+  Math.max(...table.split('\n').map((line) => [...line].length));
+
 describe('the table', () => {
-  test('of many cells fits 80 columns; machines, outcomes and a cell of each are in it', () => {
+  test.each([
+    [40, 4],
+    [60, 2],
+    [80, 1],
+    [160, 1],
+  ])('of many cells fits %i columns, in %i parts', (width, parts) => {
+    const results = madeMatrix(['pseries', 'x86-64', 'arm64']);
+    const table = renderMatrixTable(results, { width, color: false, planned: results.length });
+    expect(widest(table)).toBeLessThanOrEqual(width);
+    const heads = [...table.matchAll(/^machine +flag: +(of on(?: of on)*)$/gm)];
+    expect(heads).toHaveLength(parts);
+    // No policy is left out: a pair for each of the eight, and each name once.
+    expect(heads.map(([, pairs]) => ` ${pairs}`).join('')).toBe(' of on'.repeat(8));
+    expect(table.match(/(?<!\S)(4\.18|rfc|rfc-d|alw\.|5\.10|6\.1|6\.12|7\.2)(?=\s)/g)).toHaveLength(
+      8,
+    );
+    expect(table.match(/^arm64-smmuv3, secure /gm)).toHaveLength(parts);
+  });
+
+  test('parts of a narrow one have the symbols of the whole', () => {
+    const results = madeMatrix(['pseries']);
+    const row = (width: number): string =>
+      [
+        ...renderMatrixTable(results, { width, color: false, planned: 1 }).matchAll(
+          /^pseries-ddw {2,}(.*)$/gm,
+        ),
+      ]
+        .map(([, symbols = '']) => symbols.replaceAll(' ', ''))
+        .join('');
+    expect(row(40)).toBe(row(160));
+    expect(row(60)).toBe(row(160));
+  });
+
+  test('of many cells has machines, outcomes and a cell of each in it', () => {
     const results = madeMatrix(['pseries', 'x86-64', 'arm64']);
     const table = renderMatrixTable(results, { width: 80, color: false, planned: results.length });
-    const lines = table.split('\n');
-    expect(Math.max(...lines.map((line) => [...line].length))).toBeLessThanOrEqual(80);
     for (const { platform, secure } of matrixCells({ platforms: ['pseries', 'x86-64', 'arm64'] })) {
       expect(table).toContain(`\n${platform}${secure ? ', secure' : ''} `);
     }
@@ -57,6 +91,14 @@ describe('the table', () => {
     expect(table).toContain(`✓ ${plainCell}\n`);
     expect(table).toContain(`! ${brokenCell}\n`);
     expect(table.replace(/\s+/g, ' ')).toContain('isolation broken: the guest sent');
+  });
+
+  test.each([40, 60, 80])('of few cells fits %i columns, its longest name included', (width) => {
+    const longest = matrixCells({}).reduce((a, b) => (b.id.length > a.id.length ? b : a));
+    const results = [{ ...shown(plainCell), cell: longest }];
+    const table = renderMatrixTable(results, { width, color: false, planned: 1 });
+    expect(widest(table)).toBeLessThanOrEqual(width);
+    expect(table.replace(/\s/g, '')).toContain(`✓${longest.id}`);
   });
 
   test('has colours only where they are wanted, and no escape sequence of others', () => {
