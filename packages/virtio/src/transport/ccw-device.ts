@@ -41,10 +41,12 @@ export interface VirtioCcwDevice extends ChannelDevice {
 export interface SavedVirtioCcw {
   /** -1: none is set. */
   readonly revision: number;
+  /** How the driver hears of queues; it cannot change its mind before a reset. */
+  readonly notification: 'none' | 'classic' | 'adapter';
   /** Where the indicators are; 0: nowhere. */
   readonly indicators: number;
   readonly configIndicators: number;
-  /** Of adapter interrupts: the summary indicator (0: there are none), and the first queue's bit. */
+  /** Of adapter interrupts: the summary indicator, and the first queue's bit. */
   readonly summaryIndicator: number;
   readonly firstBit: number;
   readonly device: SavedDevice;
@@ -57,13 +59,16 @@ const EINVAL = -22;
  * command and its end: there are no programs of several, no busy subchannel, no path management.
  * [VIRTIO v1.2 §4.3 "Virtio Over Channel I/O"] [qemu hw/s390x/virtio-ccw.c virtio_ccw_cb]
  *
- * Deviates: no revision 0, so every command before SET_VIRTIO_REV is rejected. A queue that is too large
- * is refused before its addresses are taken. Interruption subclasses have no effect.
+ * Deviates: no revision 0, so every command before SET_VIRTIO_REV is rejected. Where QEMU falls short of
+ * the specification this does not: READ_STATUS is rejected in revision 1, a revision with data always,
+ * and the residual count of every command is right. Interruption subclasses have no effect.
  */
 export function createVirtioCcw(options: VirtioCcwOptions): VirtioCcwDevice {
   // Reserved for future use. [VIRTIO v1.4 §4.3.4 "Features reserved for future use"]
   const removed = featureBits(VIRTIO_F_RING_RESET);
-  options.device.plug({ added: featureBits(VIRTIO_F_VERSION_1), removed });
+  const added = featureBits(VIRTIO_F_VERSION_1);
+  // Channel I/O is s390x's: a driver that does not take VERSION_1 has all fields big-endian.
+  options.device.plug({ added, removed, isBigEndianGuest: true });
   return new VirtioCcw(options);
 }
 
@@ -71,11 +76,19 @@ const done = (residual: number): ChannelStatus => ({ ok: true, residual });
 const REJECT: ChannelStatus = { ok: false, reason: 'command-reject' };
 const CHECK: ChannelStatus = { ok: false, reason: 'program-check' };
 
+/** Codes that are no command, nor TRANSFER IN CHANNEL as it must be. [qemu hw/s390x/css.c css_interpret_ccw] */
+const isInvalid = (code: number): boolean => {
+  return (code & 0x0f) === 0 || ((code & 0x0f) === 8 && code !== 8);
+};
+
 class VirtioCcw implements VirtioCcwDevice {
   readonly senseId: ChannelDevice['senseId'];
   readonly #core: VirtioDeviceCore;
   readonly #memory: GuestMemory;
+  /** The sizes that the queues start with, which are the largest: other transports take more. */
+  readonly #maxQueueSizes: readonly number[];
   #revision = -1;
+  #notification: SavedVirtioCcw['notification'] = 'none';
   #indicators: Gpa = 0;
   #configIndicators: Gpa = 0;
   #summaryIndicator: Gpa = 0;
@@ -86,11 +99,12 @@ class VirtioCcw implements VirtioCcwDevice {
   constructor({ device, memory }: VirtioCcwOptions) {
     this.#core = device;
     this.#memory = memory;
+    this.#maxQueueSizes = device.queues.map((_, index) => device.queueSize(index));
     this.senseId = { cuType: CCW_CU_TYPE, cuModel: device.deviceId };
     device.onInterrupt((cause, index) => {
       if (cause === 'config') this.#indicate(this.#configIndicators, 0);
       else if (index === undefined) return;
-      else if (this.#hasAdapterInterrupts) this.#indicateByAdapter(index);
+      else if (this.#notification === 'adapter') this.#indicateByAdapter(index);
       else this.#indicate(this.#indicators, index);
     });
   }
@@ -101,6 +115,7 @@ class VirtioCcw implements VirtioCcwDevice {
 
   start(command: ChannelCommand): ChannelStatus {
     const { code, count } = command;
+    if (isInvalid(code)) return CHECK;
     if (this.#revision < 0 && code !== Ccw.SET_VIRTIO_REV) return REJECT;
     switch (code) {
       case Ccw.SET_VIRTIO_REV:
@@ -140,19 +155,25 @@ class VirtioCcw implements VirtioCcwDevice {
         });
       case Ccw.SET_VQ:
         return this.#sized(command, CcwSize.VQ_INFO, (at) => this.#setQueue(at));
-      case Ccw.SET_IND:
-        if (this.#hasAdapterInterrupts) return REJECT;
-        if (this.#core.queues.length > CCW_MAX_QUEUES) return REJECT;
-        return this.#sized(command, CcwSize.INDICATORS, (at) => {
+      case Ccw.SET_IND: {
+        const isRefused =
+          this.#notification === 'adapter' || this.#core.queues.length > CCW_MAX_QUEUES;
+        const act = (at: Gpa): undefined => {
+          this.#notification = 'classic';
           this.#indicators = this.#readAddress(at);
-        });
-      case Ccw.SET_IND_ADAPTER:
-        if (this.#indicators !== 0 && !this.#hasAdapterInterrupts) return REJECT;
-        return this.#sized(command, CcwSize.THININT_AREA, (at) => {
+        };
+        return this.#sized(command, CcwSize.INDICATORS, act, isRefused);
+      }
+      case Ccw.SET_IND_ADAPTER: {
+        const isRefused = this.#notification === 'classic' && command.address !== 0;
+        const act = (at: Gpa): undefined => {
+          this.#notification = 'adapter';
           this.#summaryIndicator = this.#readAddress(at);
           this.#indicators = this.#readAddress(at + 8);
           this.#firstBit = this.#readAddress(at + 16);
-        });
+        };
+        return this.#sized(command, CcwSize.THININT_AREA, act, isRefused);
+      }
       case Ccw.SET_CONF_IND:
         return this.#sized(command, CcwSize.INDICATORS, (at) => {
           this.#configIndicators = this.#readAddress(at);
@@ -162,10 +183,13 @@ class VirtioCcw implements VirtioCcwDevice {
     }
   }
 
-  /** The lower half of `data` is the queue's number, with NOTIFICATION_DATA or without. */
+  /**
+   * The lower half of `data` is the queue's number, with NOTIFICATION_DATA or without. A queue that is not
+   * there is no error. [qemu hw/s390x/s390-hypercall.c handle_virtio_ccw_notify]
+   */
   notify(data: number, _cookie: number): number {
     const index = data & 0xffff;
-    if (this.#core.queueSize(index) === 0) return EINVAL;
+    if (index >= VIRTIO_QUEUE_MAX) return EINVAL;
     this.#core.notifyQueue(index, data);
     return 0;
   }
@@ -178,6 +202,7 @@ class VirtioCcw implements VirtioCcwDevice {
   save(): SavedVirtioCcw {
     return {
       revision: this.#revision,
+      notification: this.#notification,
       indicators: this.#indicators,
       configIndicators: this.#configIndicators,
       summaryIndicator: this.#summaryIndicator,
@@ -188,6 +213,7 @@ class VirtioCcw implements VirtioCcwDevice {
 
   restore(state: SavedVirtioCcw): void {
     this.#revision = state.revision;
+    this.#notification = state.notification;
     this.#indicators = state.indicators;
     this.#configIndicators = state.configIndicators;
     this.#summaryIndicator = state.summaryIndicator;
@@ -198,14 +224,17 @@ class VirtioCcw implements VirtioCcwDevice {
 
   /**
    * Does `act` on a payload of `size` bytes, if the command brings one: without SLI exactly that many,
-   * with it at least. [VIRTIO v1.2 §4.3.1.3 "Device Requirements: Basic Concepts"]
+   * with it at least. With the length right, one that `isRefused` is rejected whatever its address.
+   * [VIRTIO v1.2 §4.3.1.3 "Device Requirements: Basic Concepts"]
    */
   #sized(
     { address, count, suppressesLength }: ChannelCommand,
     size: number,
     act: (at: Gpa) => ChannelStatus | undefined,
+    isRefused = false,
   ): ChannelStatus {
     if (count < size || (suppressesLength !== true && count !== size)) return CHECK;
+    if (isRefused) return REJECT;
     if (address === 0 || !this.#memory.isBacked(address, size)) return CHECK;
     return act(address) ?? done(count - size);
   }
@@ -218,7 +247,10 @@ class VirtioCcw implements VirtioCcwDevice {
     const { configSize } = this.#core;
     if (count < 0 || (suppressesLength !== true && count > configSize)) return CHECK;
     const length = Math.min(count, configSize);
-    if (address === 0 || !this.#memory.isBacked(address, length)) return CHECK;
+    if (address === 0) return CHECK;
+    // Nothing is transmitted: it does not matter where.
+    if (length === 0) return done(count);
+    if (!this.#memory.isBacked(address, length)) return CHECK;
     act(address, length);
     return done(count - length);
   }
@@ -267,18 +299,21 @@ class VirtioCcw implements VirtioCcwDevice {
     return undefined;
   }
 
+  /**
+   * The addresses are taken even where the size is too large; without any the size stays.
+   * [qemu hw/s390x/virtio-ccw.c virtio_ccw_set_vqs]
+   */
   #setQueue(at: Gpa): ChannelStatus | undefined {
     const memory = this.#memory;
     const desc = memory.readU64Be(at);
     const index = memory.readU16Be(at + 12);
     const size = memory.readU16Be(at + 14);
     if (index >= VIRTIO_QUEUE_MAX) return CHECK;
-    const isThere = this.#core.queueSize(index) !== 0;
-    if (desc !== 0n && (!isThere || size > this.#core.largestQueueSize(index))) return CHECK;
-    this.#core.setQueueSize(index, size);
+    const isTooLarge = desc !== 0n && size > (this.#maxQueueSizes[index] ?? 0);
+    if (desc !== 0n && !isTooLarge) this.#core.setQueueSize(index, size);
     const [avail, used] = [memory.readU64Be(at + 16), memory.readU64Be(at + 24)];
     this.#core.setQueueRings(index, { desc, avail, used });
-    return undefined;
+    return isTooLarge ? CHECK : undefined;
   }
 
   /** An address that no memory has takes no indicators. */
@@ -297,16 +332,12 @@ class VirtioCcw implements VirtioCcwDevice {
     this.#interrupt?.();
   }
 
-  /** Both stages are where they can be set. [qemu hw/s390x/virtio-ccw.c thinint_active] */
-  get #hasAdapterInterrupts(): boolean {
-    return this.#indicators !== 0 && this.#summaryIndicator !== 0;
-  }
-
   /**
    * Sets a bit, counted from the left of the first byte, and interrupts if the summary was clear.
    * [VIRTIO v1.2 §4.3.3.1.2 "Notification via Adapter I/O Interrupts"]
    */
   #indicateByAdapter(index: number): void {
+    if (this.#indicators === 0 || this.#summaryIndicator === 0) return;
     const bit = this.#firstBit + index;
     const at = this.#indicators + Math.floor(bit / 8);
     if (this.#memory.isBacked(at, 1)) {
@@ -321,6 +352,7 @@ class VirtioCcw implements VirtioCcwDevice {
   #resetDevice(): void {
     this.#core.reset();
     this.#driverFeatures = 0n;
+    this.#notification = 'none';
     this.#indicators = 0;
     this.#configIndicators = 0;
     this.#summaryIndicator = 0;

@@ -1,6 +1,6 @@
 import { type Gpa, hi32, lo32 } from '@pinhole/base';
 import type { GuestMemory } from '@pinhole/memory';
-import { VIRTIO_CONFIG_S_DRIVER_OK } from '../status.js';
+import { featureBit, VIRTIO_F_RING_RESET } from '../features.js';
 import {
   CCW_CONFIG_SIZE,
   CCW_CU_TYPE,
@@ -95,8 +95,12 @@ class CcwTransport implements VirtioTransport {
   #handler: InterruptHandler | undefined;
   /** Queues that were set up: no others are looked for. */
   #queues = 0;
+  /** Queues were set up of which the host does not know where to indicate them. */
+  #areIndicatorsDue = false;
   #hasAdapterInterrupts = false;
-  #lastConfig: Uint8Array | undefined;
+  /** The configuration as it was last read, and how much of it. */
+  readonly #config: Uint8Array = new Uint8Array(CCW_CONFIG_SIZE);
+  #configReady = 0;
   #generation = 0;
 
   constructor(device: ChannelDevice, revision: number, options: CcwTransportOptions) {
@@ -108,6 +112,10 @@ class CcwTransport implements VirtioTransport {
     options.interrupts?.onLine(() => this.pollInterrupt());
   }
 
+  /**
+   * Without RING_RESET, for which there is no command, whether the device offers it (QEMU 7.2 does) or not.
+   * [linux v6.1 drivers/virtio/virtio_ring.c vring_transport_features]
+   */
   readDeviceFeatures(): bigint {
     const [low, high] = [0, 1].map((index) => {
       this.#memory.writeU32Le(this.#area + PAYLOAD, 0);
@@ -115,7 +123,7 @@ class CcwTransport implements VirtioTransport {
       const status = this.#start(Ccw.READ_FEAT, PAYLOAD, CcwSize.FEATURES);
       return status.ok ? BigInt(this.#memory.readU32Le(this.#area + PAYLOAD)) : 0n;
     }) as [bigint, bigint];
-    return (high << 32n) | low;
+    return ((high << 32n) | low) & ~featureBit(VIRTIO_F_RING_RESET);
   }
 
   writeDriverFeatures(bits: bigint): void {
@@ -139,10 +147,10 @@ class CcwTransport implements VirtioTransport {
       this.#start(Ccw.VDEV_RESET, undefined, 0);
       this.#cookies.clear();
       this.#queues = 0;
+      this.#areIndicatorsDue = false;
       this.#hasAdapterInterrupts = false;
       return;
     }
-    if ((value & ~old & VIRTIO_CONFIG_S_DRIVER_OK) !== 0) this.#registerIndicators();
     const status = this.#start(Ccw.WRITE_STATUS, STATUS, CcwSize.STATUS);
     if (!status.ok) this.#memory.writeU8(this.#area + STATUS, old);
   }
@@ -159,6 +167,7 @@ class CcwTransport implements VirtioTransport {
   setupQueue(index: number, setup: QueueSetup): void {
     const at = this.#area + PAYLOAD;
     this.#queues = Math.min(Math.max(this.#queues, index + 1), VIRTIO_QUEUE_MAX);
+    this.#areIndicatorsDue = true;
     this.#memory.writeU64Be(at, setup.desc);
     this.#memory.writeU32Be(at + 8, 0);
     this.#memory.writeU16Be(at + 12, index);
@@ -181,33 +190,40 @@ class CcwTransport implements VirtioTransport {
   /** All that lies before is read as well. [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_get_config] */
   readConfig(offset: number, into: Uint8Array): void {
     const end = offset + into.length;
-    const isRead = isConfig(offset, end) && this.#start(Ccw.READ_CONF, CONFIG, end).ok;
-    if (isRead) this.#memory.read(this.#area + CONFIG + offset, into);
-    else into.fill(0xff);
+    if (isConfig(offset, end) && this.#readConfig(end)) {
+      into.set(this.#config.subarray(offset, end));
+    } else into.fill(0xff);
   }
 
   /** All that lies before is written as well, as it was. [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_set_config] */
   writeConfig(offset: number, from: Uint8Array): void {
     const end = offset + from.length;
-    if (!isConfig(offset, end) || !this.#start(Ccw.READ_CONF, CONFIG, end).ok) return;
-    this.#memory.write(this.#area + CONFIG + offset, from);
+    if (!isConfig(offset, end)) return;
+    if (this.#configReady < offset && !this.#readConfig(offset)) return;
+    this.#config.set(from, offset);
+    this.#memory.write(this.#area + CONFIG, this.#config);
     this.#start(Ccw.WRITE_CONF, CONFIG, end);
   }
 
   /**
    * The device keeps none: "the complete configuration space is transmitted. This allows the driver to
    * compare the new configuration space with the old version, and keep a generation count internally".
+   * A change shows when it is read, or interrupts. Deviates: Linux keeps no count.
    */
   configGeneration(): number {
-    const config = new Uint8Array(CCW_CONFIG_SIZE);
-    const status = this.#start(Ccw.READ_CONF, CONFIG, CCW_CONFIG_SIZE, true);
-    if (status.ok) {
-      this.#memory.read(this.#area + CONFIG, config.subarray(0, CCW_CONFIG_SIZE - status.residual));
-    }
-    const last = this.#lastConfig;
-    if (last?.some((byte, i) => byte !== config[i]) === true) this.#generation += 1;
-    this.#lastConfig = config;
     return this.#generation;
+  }
+
+  /** Reads as far as `end`. False: there is not so much. */
+  #readConfig(end: number): boolean {
+    if (!this.#start(Ccw.READ_CONF, CONFIG, end).ok) return false;
+    const read = new Uint8Array(end);
+    this.#memory.read(this.#area + CONFIG, read);
+    const known = this.#config.subarray(0, Math.min(end, this.#configReady));
+    if (known.some((byte, i) => byte !== read[i])) this.#generation += 1;
+    this.#config.set(read);
+    this.#configReady = Math.max(this.#configReady, end);
+    return true;
   }
 
   onInterrupt(handler: InterruptHandler): void {
@@ -249,8 +265,13 @@ class CcwTransport implements VirtioTransport {
     return true;
   }
 
-  /** Adapter interrupts if the host has them, else classic ones. [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_find_vqs] */
+  /**
+   * Adapter interrupts if the host has them, else classic ones. Queues are set up one after the other:
+   * whatever else the driver asks for comes after the last of them.
+   * [linux v6.1 drivers/s390/virtio/virtio_ccw.c virtio_ccw_find_vqs]
+   */
   #registerIndicators(): void {
+    this.#areIndicatorsDue = false;
     const { THININT_AREA } = CcwSize;
     const payload = this.#area + PAYLOAD;
     this.#memory.fill(this.#area + ADAPTER_INDICATORS, VIRTIO_QUEUE_MAX / 8, 0);
@@ -275,6 +296,8 @@ class CcwTransport implements VirtioTransport {
     count: number,
     suppressesLength = false,
   ): ChannelStatus {
+    const isForQueues = code === Ccw.READ_VQ_CONF || code === Ccw.SET_VQ;
+    if (this.#areIndicatorsDue && !isForQueues) this.#registerIndicators();
     const address = at === undefined ? 0 : this.#area + at;
     return this.#device.start({ code, address, count, suppressesLength });
   }
