@@ -101,7 +101,7 @@ export function judge(facts: RunFacts): RunReport['verdict'] {
     ].filter((text) => text !== undefined);
     return {
       outcome: 'fails',
-      text: `I/O ${stall === null ? 'fails' : 'hangs'}: ${why.join('; ')}${isolation}`,
+      text: `I/O ${howItEnds(data)}: ${why.join('; ')}${isolation}`,
     };
   }
   if (data.bytesReadWrong + data.imageBytesWrong > 0) {
@@ -137,6 +137,12 @@ export function judge(facts: RunFacts): RunReport['verdict'] {
         : `${round(maps / Math.max(1, data.requests))} maps a request, without a command for each`;
   const openness = machine.secure ? '' : `; the device reaches ${formatSize(reach.addressable)}`;
   return { outcome: 'works', text: `correct, ${cost}${openness}${isolation}` };
+}
+
+/** A request that fails is over; after one that hangs there is no other. */
+function howItEnds({ failed, rejected, hung }: WorkloadResult): string {
+  if (hung === 0) return 'fails';
+  return failed + rejected === 0 ? 'hangs' : 'fails, then hangs';
 }
 
 function iotlbCost(counters: RunFacts['counters']): string | undefined {

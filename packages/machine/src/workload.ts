@@ -20,7 +20,7 @@ export interface WorkloadResult {
   failed: number;
   /** Requests that could not be given to it. */
   rejected: number;
-  /** Requests that it never completed. */
+  /** Requests that it never completed, or that the guest tries to give to it for ever. */
   hung: number;
   bytesRead: number;
   bytesReadWrong: number;
@@ -88,7 +88,7 @@ export function emptyResult(): WorkloadResult {
   };
 }
 
-/** Runs every operation and checks every byte. A device that stopped answering ends it. */
+/** Runs every operation and checks every byte. A request that hangs ends it. */
 export function runWorkload(
   workload: readonly WorkloadOperation[],
   options: WorkloadOptions,
@@ -200,9 +200,7 @@ class WorkloadRun {
       const how =
         outcome.kind === 'done'
           ? `status ${outcome.status}`
-          : outcome.kind === 'rejected'
-            ? outcome.reason
-            : 'no answer from the device';
+          : (outcome.reason ?? 'no answer from the device');
       this.#result.firstFailure ??= `${what}: ${how}`;
     }
     return outcomes.every(isBlkSuccess);

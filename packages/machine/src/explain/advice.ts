@@ -68,7 +68,7 @@ const RULES: readonly RiskRule[] = [
   {
     id: 'no-room',
     severity: 'error',
-    when: ({ run }) => (run?.report.data.rejected ?? 0) > 0,
+    when: ({ run }) => /no room on the bus/.test(run?.report.data.firstFailure ?? ''),
     text: (context) =>
       `Reads that do not fit the window of ${formatSize(windowSize(context))} never go through: only those whose cost is shown do.`,
     source: '[linux v6.1 arch/powerpc/kernel/iommu.c iommu_range_alloc]',

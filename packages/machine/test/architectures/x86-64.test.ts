@@ -359,7 +359,7 @@ describe('swiotlb=force', () => {
       workload: [{ read: { offset: 0, length: MIB, block: MIB } }],
     });
     expect(report.verdict.outcome).toBe(outcome);
-    expect(report.data.rejected).toBe(outcome === 'fails' ? 1 : 0);
+    expect(report.data.hung).toBe(outcome === 'fails' ? 1 : 0);
     expect(report.data.bytesReadWrong > 0).toBe(outcome === 'fails');
     expect(report.counters.bytesLost + report.counters.strayBytesRead).toBe(0);
   });

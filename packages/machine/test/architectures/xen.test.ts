@@ -75,9 +75,8 @@ describe('the backend maps grants', () => {
 
   test('a backend that keeps what it mapped: the guest gives it nothing more, for good', () => {
     const report = xen(true, { grants: true, backendHolds: true });
-    expect(report.verdict.outcome).toBe('fails');
-    expect(report.data.completed).toBe(1);
-    expect(report.data.rejected).toBe(report.data.requests - 1);
+    expect(report.verdict.text).toMatch(/^I\/O hangs: .*-ENOMEM, requeued 100 times/);
+    expect(report.data).toMatchObject({ requests: 2, completed: 1, hung: 1 });
     // What it holds stays granted; it is never used for something else.
     expect(report.counters.tcesLive).toBeGreaterThan(2);
   });

@@ -89,17 +89,21 @@ export class BlkQueue {
       const mayWait = this.#inFlight > 0 && (added === 'ring-full' || (isNoRoom && isRequeued));
       if (mayWait) return false;
       if (isNoRoom && isRequeued && tries < MAX_REQUEUES) continue;
-      this.#reject(request, isNoRoom ? this.#noRoom(tries) : added);
+      if (isNoRoom && isRequeued) this.#giveUp(request, tries);
+      else this.#reject(request, isNoRoom ? this.#noRoom() : added);
       return true;
     }
   }
 
-  #noRoom(tries: number): string {
+  #noRoom(): string {
     const rule = this.#mapError;
-    if (rule === undefined) return 'no room on the bus';
-    return rule.request === 'requeue'
-      ? `no room on the bus: ${rule.errno}, requeued ${tries} times (a livelock)`
-      : `no room on the bus: ${rule.errno}, an I/O error`;
+    return `no room on the bus${rule === undefined ? '' : `: ${rule.errno}, an I/O error`}`;
+  }
+
+  // To whoever waits for it a livelock is a request that hangs.
+  #giveUp(request: RequestObject, tries: number): void {
+    const reason = `no room on the bus: ${this.#mapError?.errno}, requeued ${tries} times (a livelock)`;
+    request.finish(this.#context.options.pages, { kind: 'hung', reason });
   }
 
   #reject(request: RequestObject, reason: string): void {

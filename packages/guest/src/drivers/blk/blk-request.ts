@@ -55,8 +55,11 @@ export type BlkOutcome =
   | { readonly kind: 'done'; readonly status: number; readonly usedLength: number }
   /** It could not be given to the device: no room on the bus, or the queue is broken. */
   | { readonly kind: 'rejected'; readonly reason: string }
-  /** The device took it and never answered. */
-  | { readonly kind: 'hung' };
+  /**
+   * Whoever waits for it waits for ever: the device took it and never answered; or, with a reason, the
+   * block layer tries it again and again.
+   */
+  | { readonly kind: 'hung'; readonly reason?: string };
 
 /** A request on its way. */
 export interface BlkRequest {
