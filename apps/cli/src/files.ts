@@ -8,6 +8,7 @@ import {
   readSync,
   statSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import type { DiskSource } from '@pinhole/machine';
@@ -88,6 +89,25 @@ export function checkWritable(path: string): void {
 export function writeWhole(path: string, data: string | Uint8Array): void {
   try {
     writeFileSync(path, data);
+  } catch (error) {
+    throw new InputError(`${path}: cannot be written: it ${reasonOf(error)}`, error);
+  }
+}
+
+/** Opens a file to write. @throws InputError */
+export function openToWrite(path: string, flags: string): number {
+  try {
+    return openSync(path, flags);
+  } catch (error) {
+    throw new InputError(`${path}: cannot be written: it ${reasonOf(error)}`, error);
+  }
+}
+
+/** Writes all of a text. @throws InputError where there is no room; a part may have been written. */
+export function writeAll(fd: number, text: string, path: string): void {
+  const bytes = Buffer.from(text);
+  try {
+    for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
   } catch (error) {
     throw new InputError(`${path}: cannot be written: it ${reasonOf(error)}`, error);
   }

@@ -6,6 +6,7 @@ import {
   type SweepHeader,
   type SweepRow,
   type SweepValue,
+  sweepChecksum,
   sweepColumns,
   sweepHeaderLine,
   sweepRowLine,
@@ -25,7 +26,10 @@ export async function formatSweep(
   rows: readonly SweepRow[],
   width: number,
 ): Promise<string | Uint8Array> {
-  if (format === 'ndjson') return sweepHeaderLine(header) + rows.map(sweepRowLine).join('');
+  if (format === 'ndjson') {
+    const sweep = sweepChecksum(header);
+    return sweepHeaderLine(header) + rows.map((row) => sweepRowLine(row, sweep)).join('');
+  }
   if (format === 'csv') return csv(header.axes, rows);
   if (format === 'parquet') return parquet(header.axes, rows);
   return table(header.axes, rows, width);

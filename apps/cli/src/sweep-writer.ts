@@ -1,14 +1,14 @@
-import { closeSync, existsSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, ftruncateSync } from 'node:fs';
 import {
   checkSameSweep,
   readSweepFile,
   type SweepHeader,
   type SweepRow,
+  sweepChecksum,
   sweepHeaderLine,
   sweepRowLine,
 } from '@pinhole/machine';
-import { InputError } from './exit.js';
-import { readWhole, reasonOf } from './files.js';
+import { openToWrite, readWhole, writeAll } from './files.js';
 import type { SweepFormat } from './sweep-output.js';
 
 /** Where rows go as they come. */
@@ -21,11 +21,15 @@ export interface SweepTarget {
 export class SweepWriter {
   readonly #known: ReadonlyMap<number, { readonly row: SweepRow }>;
   readonly #fd: number | undefined;
+  readonly #path: string;
   readonly #isStream: boolean;
+  readonly #checksum: string;
 
   constructor(header: SweepHeader, { format, output }: SweepTarget) {
     this.#isStream = format === 'ndjson' && output === undefined;
     this.#known = new Map();
+    this.#path = output ?? '';
+    this.#checksum = sweepChecksum(header);
     if (format !== 'ndjson') return;
     if (output === undefined) {
       process.stdout.write(sweepHeaderLine(header));
@@ -36,7 +40,7 @@ export class SweepWriter {
     // A file that was begun and not one line of it written.
     if (text === '' || (!text.includes('\n') && sweepHeaderLine(header).startsWith(text))) {
       this.#fd = openToWrite(output, 'w');
-      writeSync(this.#fd, sweepHeaderLine(header));
+      writeAll(this.#fd, sweepHeaderLine(header), output);
       return;
     }
     const file = readSweepFile(text, output);
@@ -56,19 +60,12 @@ export class SweepWriter {
   }
 
   add(row: SweepRow): void {
-    if (this.#isStream) process.stdout.write(sweepRowLine(row));
-    else if (this.#fd !== undefined) writeSync(this.#fd, sweepRowLine(row));
+    const line = sweepRowLine(row, this.#checksum);
+    if (this.#isStream) process.stdout.write(line);
+    else if (this.#fd !== undefined) writeAll(this.#fd, line, this.#path);
   }
 
   close(): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
-  }
-}
-
-function openToWrite(path: string, flags: string): number {
-  try {
-    return openSync(path, flags);
-  } catch (error) {
-    throw new InputError(`${path}: cannot be written: it ${reasonOf(error)}`, error);
   }
 }

@@ -1,4 +1,4 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { Tracer, type TraceSink } from '@pinhole/base';
 import {
   type ChromeWriter,
@@ -10,8 +10,7 @@ import {
   matchEvents,
   type WriteText,
 } from '@pinhole/trace';
-import { InputError } from './exit.js';
-import { checkWritable, reasonOf } from './files.js';
+import { checkWritable, openToWrite, writeAll } from './files.js';
 import { terminalWidth } from './terminal.js';
 import { wrap } from './terminal-text.js';
 
@@ -91,10 +90,10 @@ function openOutput(path: string | undefined): { write: WriteText; close(): void
   let fd = path === undefined ? process.stderr.fd : -1;
   let pending = '';
   const flush = (): void => {
-    if (fd < 0) fd = create(path as string);
-    const bytes = Buffer.from(pending);
+    if (fd < 0) fd = openToWrite(path as string, 'w');
+    const text = pending;
     pending = '';
-    for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+    writeAll(fd, text, path ?? 'standard error');
   };
   return {
     write(text) {
@@ -106,12 +105,4 @@ function openOutput(path: string | undefined): { write: WriteText; close(): void
       if (path !== undefined) closeSync(fd);
     },
   };
-}
-
-function create(path: string): number {
-  try {
-    return openSync(path, 'w');
-  } catch (error) {
-    throw new InputError(`${path}: cannot be written: it ${reasonOf(error)}`, error);
-  }
 }

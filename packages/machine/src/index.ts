@@ -124,6 +124,7 @@ export {
   checkSameSweep,
   pointsOf,
   readSweepFile,
+  sweepChecksum,
   sweepHeaderLine,
   sweepRowLine,
 } from './sweep/sweep-file.js';

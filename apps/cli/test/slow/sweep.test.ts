@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { appendFileSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { sweepChecksum, sweepRowLine } from '@pinhole/machine';
 import { parquetReadObjects } from 'hyparquet';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { createProgram } from '../../src/program.js';
@@ -63,7 +64,10 @@ beforeAll(async () => {
     .trimEnd()
     .split('\n')
     .slice(1)
-    .map((line) => JSON.parse(line) as Record<string, string | number | null>);
+    .map((line) => {
+      const { crc32: _, ...row } = JSON.parse(line) as Record<string, string | number | null>;
+      return row;
+    });
 });
 
 test('every combination has its row: counts, times, what dominates', async () => {
@@ -125,10 +129,27 @@ describe('resume', () => {
   });
 
   test('rows that are there are kept, not run again', async () => {
-    const marked = wholeText.replace('"requests":4', '"requests":4444');
+    const [head = '', row = '', ...others] = wholeText.split('\n');
+    const { crc32: _, ...columns } = JSON.parse(row);
+    const sweepOf = sweepChecksum(JSON.parse(head).sweep);
+    const other = sweepRowLine({ ...columns, requests: 4444 }, sweepOf).trimEnd();
+    const marked = [head, other, ...others].join('\n');
     const path = begun('marked.ndjson', (name) => writeFileSync(name, marked.slice(0, -50)));
     expect((await sweep('--format', 'ndjson', '--output', path)).code).toBe(0);
     expect(readFileSync(path, 'utf8')).toBe(marked);
+  });
+
+  test('a row that was edited is refused with its line, and the file left alone', async () => {
+    const edited = wholeText.replace('"hcallsPerRequest":8', '"hcallsPerRequest":1');
+    const path = begun('edited.ndjson', (name) => writeFileSync(name, edited.slice(0, -50)));
+    const { code, stderr, stdout } = await sweep('--format', 'ndjson', '--output', path);
+    expect([code, stdout]).toEqual([2, '']);
+    expect(stderr).toContain(`${path}:2:1: damaged or edited: `);
+    expect(readFileSync(path, 'utf8')).toBe(edited.slice(0, -50));
+    // What the message says to do.
+    writeFileSync(path, edited.split('\n').toSpliced(1, 1).join('\n'));
+    expect((await sweep('--format', 'ndjson', '--output', path)).code).toBe(0);
+    expect((await pinhole(['merge', path])).stdout).toBe(wholeText);
   });
 
   test.each([
@@ -219,6 +240,13 @@ describe('shards', () => {
     writeFileSync(cut, readFileSync(parts[2] ?? '', 'utf8').slice(0, -20));
     expect((await pinhole(['merge', one, two, cut])).stderr).toContain(
       `${cut}: expected 2 points, found 1: point 5 is the first that is missing`,
+    );
+    writeFileSync(
+      cut,
+      readFileSync(parts[2] ?? '', 'utf8').replace('"requests":4', '"requests":5'),
+    );
+    expect((await pinhole(['merge', one, two, cut])).stderr).toContain(
+      `${cut}:2:1: damaged or edited: `,
     );
     expect((await pinhole(['merge', one, two, at('none')])).stderr).toContain(
       'expected a file of a sweep',

@@ -1,6 +1,11 @@
-/** A sweep as NDJSON: a line that says which sweep it is, then a row a line, in the order of points. */
+/**
+ * A sweep as NDJSON: a line that says which sweep it is, then a row a line, in the order of points.
+ * Each line ends with a checksum of itself; a row's goes on from that of the sweep, so that a row of
+ * another sweep is noticed, too.
+ */
 import { z } from 'zod';
 import { MachineError, type ScenarioProblem } from '../errors.js';
+import { crc32 } from './crc32.js';
 import { countPoints, MAX_POINTS, MAX_SHARDS, pointAt, type Shard } from './plan.js';
 import { type SweepRow, sweepColumns } from './rows.js';
 import type { SweepAxis } from './values.js';
@@ -34,6 +39,7 @@ export interface SweepFile {
 const MAX_LINE = 2 ** 22;
 
 const headerSchema: z.ZodType<{ readonly sweep: SweepHeader }> = z.strictObject({
+  crc32: z.string(),
   sweep: z.strictObject({
     schemaVersion: z.literal(1),
     pinhole: z.string(),
@@ -55,14 +61,46 @@ const headerSchema: z.ZodType<{ readonly sweep: SweepHeader }> = z.strictObject(
 
 const rowSchema = z.record(z.string(), z.union([z.string(), z.number(), z.null()]));
 
+const CHECKSUM = 'crc32';
+
 /** The first line of a sweep's file, with its line end. */
 export function sweepHeaderLine(header: SweepHeader): string {
-  return `${JSON.stringify({ sweep: header })}\n`;
+  return checkedLine({ sweep: header });
 }
 
-/** The line of a row, with its line end. */
-export function sweepRowLine(row: SweepRow): string {
-  return `${JSON.stringify(row)}\n`;
+/** What the rows' checksums go on from: the same for all shards of a sweep. */
+export function sweepChecksum(header: SweepHeader): string {
+  return crc32(JSON.stringify({ ...header, shard: null }));
+}
+
+/** The line of a row of the sweep that has this checksum, with its line end. */
+export function sweepRowLine(row: SweepRow, sweep: string): string {
+  return checkedLine(row, sweep);
+}
+
+// The checksum is of the line as it would be without.
+function checkedLine(value: object, before?: string): string {
+  const text = JSON.stringify(value);
+  return `${text.slice(0, -1)},"${CHECKSUM}":"${crc32(text, before)}"}\n`;
+}
+
+const CHECKED_LINE = new RegExp(`^(.*),"${CHECKSUM}":"([0-9a-f]{8})"}$`);
+
+function checkLine(
+  line: string,
+  fail: (message: string) => MachineError,
+  remedy: string,
+  before?: string,
+): void {
+  const [, text, said] = CHECKED_LINE.exec(line) ?? [];
+  if (text === undefined) {
+    throw fail(`expected a line that ends with its ${CHECKSUM}, found another: ${remedy}`);
+  }
+  const found = crc32(`${text}}`, before);
+  if (said === found) return;
+  throw fail(
+    `damaged or edited: expected a line with the ${CHECKSUM} ${said}, found one with ${found}: ${remedy}`,
+  );
 }
 
 /** Whether a point is in a shard. */
@@ -88,12 +126,14 @@ export function readSweepFile(text: string, file: string): SweepFile {
   const lines = text.slice(0, wholeLength - 1).split('\n');
   const header = readHeader(lines[0] ?? '', (message) => fail(1, message));
   const columns = sweepColumns(header.axes);
+  const sweep = sweepChecksum(header);
   const rows = new Map<number, { line: string; row: SweepRow }>();
   for (const [at, line] of lines.entries()) {
     if (at === 0) continue;
     const failHere = (message: string): MachineError => fail(at + 1, message);
     const row = readRow(line, header, columns, failHere);
     const index = row.point as number;
+    checkLine(line, failHere, `delete the line, and the sweep runs point ${index} again`, sweep);
     if (rows.has(index)) throw failHere(`expected each point once, found point ${index} again`);
     rows.set(index, { line, row });
   }
@@ -116,6 +156,7 @@ function readHeader(line: string, fail: (message: string) => MachineError): Swee
   if (shard !== null && shard.index > shard.of) {
     throw fail(`expected a shard from 1 to ${shard.of}, found ${shard.index}`);
   }
+  checkLine(line, fail, 'the file must be made again');
   return sweep;
 }
 
@@ -127,7 +168,7 @@ function readRow(
 ): SweepRow {
   const result = rowSchema.safeParse(parseLine(line, fail));
   if (!result.success) throw fail('expected a row, {"point": ...}, found another value');
-  const row = result.data;
+  const { [CHECKSUM]: _, ...row } = result.data;
   const keys = Object.keys(row);
   if (keys.length !== columns.length || keys.some((key, at) => key !== columns[at])) {
     throw fail(`expected a row with ${columns.join(', ')}; found ${keys.join(', ').slice(0, 200)}`);

@@ -1,4 +1,5 @@
 /** Files of sweeps: what is written is read, shards make the whole, and damage has a place. */
+import { crc32 as zlibCrc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
@@ -17,11 +18,14 @@ import {
   type Shard,
   type SweepAxis,
   type SweepHeader,
+  type SweepRow,
+  sweepChecksum,
   sweepColumns,
   sweepHeaderLine,
   sweepRow,
   sweepRowLine,
 } from '../../src/index.js';
+import { crc32 } from '../../src/sweep/crc32.js';
 
 const AXES: readonly SweepAxis[] = [
   parseSweepAxis('machine.memory=2GiB..16GiB'),
@@ -42,8 +46,11 @@ const header = (axes: readonly SweepAxis[], shard: Shard | null = null): SweepHe
 const whole = (axes: readonly SweepAxis[], shard: Shard | null = null): string =>
   sweepHeaderLine(header(axes, shard)) +
   planSweep(axes, shard ?? undefined)
-    .map((point) => sweepRowLine(failedRow(axes, point, `no machine ${point.index}`)))
+    .map((point) => lineOf(axes, failedRow(axes, point, `no machine ${point.index}`)))
     .join('');
+
+const lineOf = (axes: readonly SweepAxis[], row: SweepRow): string =>
+  sweepRowLine(row, sweepChecksum(header(axes)));
 
 const named = (text: string, name = 'a.ndjson') => ({ name, ...readSweepFile(text, name) });
 
@@ -81,7 +88,7 @@ workload: [{ read: { offset: 0, length: 8KiB, block: 4KiB } }]`),
     throughputHigh: costs?.throughput.high,
     error: null,
   });
-  const text = sweepHeaderLine(header(AXES)) + sweepRowLine(row ?? {});
+  const text = sweepHeaderLine(header(AXES)) + lineOf(AXES, row ?? {});
   expect(readSweepFile(text, 'x').rows.get(0)?.row).toEqual(row);
 });
 
@@ -123,35 +130,75 @@ test('a file that was cut anywhere is the prefix that is whole, or no sweep', ()
       // What is left to run makes it the whole file again.
       const rest = planSweep(AXES)
         .filter(({ index }) => !rows.has(index))
-        .map((point) => sweepRowLine(failedRow(AXES, point, `no machine ${point.index}`)));
+        .map((point) => lineOf(AXES, failedRow(AXES, point, `no machine ${point.index}`)));
       expect(kept + rest.join('')).toBe(text);
     }),
   );
 });
 
-test('one character changed is noticed where it changes a row or the sweep, and never kills', () => {
+test('any one character that is changed, added or left out is noticed, with its line', () => {
   const text = whole(AXES);
   fc.assert(
     fc.property(
       fc.nat({ max: text.length - 1 }),
-      fc.string({ minLength: 1, maxLength: 1 }),
-      (at, letter) => {
-        const damaged = text.slice(0, at) + letter + text.slice(at + 1);
-        const outcome = problemsOf(() => {
-          const { rows } = mergeSweeps([named(damaged)]);
-          // It only can have changed what was found, never which machine it was found of.
-          const points = planSweep(named(damaged).header.axes);
-          expect(rows.length).toBe(points.length);
-          for (const { index, values } of points) {
-            const columns = named(damaged).header.axes.map(({ path }) => rows[index]?.[path]);
-            expect(columns).toEqual(values);
-          }
-        });
-        if (letter === text[at]) expect(outcome).toBe('fine');
+      fc.string({ maxLength: 1, unit: 'binary' }),
+      fc.boolean(),
+      (at, letter, isAdded) => {
+        const damaged = text.slice(0, at) + letter + text.slice(isAdded ? at : at + 1);
+        const outcome = problemsOf(() => mergeSweeps([named(damaged, 'f')]));
+        if (damaged === text) expect(outcome).toBe('fine');
+        // Without the last line end, the last line is one that was cut short.
+        else if (at === text.length - 1 && letter !== '\n') {
+          expect(outcome).toContain(isAdded ? 'f:' : 'f: expected 8 points, found 7: point 7');
+        } else {
+          const line = text.slice(0, at).split('\n').length;
+          // A line end too much or too few shows in one of the two lines.
+          expect([`f:${line}:1`, `f:${line + 1}:1`]).toContain(outcome.match(/^f:\d+:1/)?.[0]);
+        }
       },
     ),
-    { numRuns: 500 },
+    { numRuns: 200 },
   );
+});
+
+test('a figure that was edited, and a row of another sweep, are refused with what to do', () => {
+  const lines = whole(AXES).split('\n');
+  const read = (line: number, text: string): string =>
+    problemsOf(() => readSweepFile(lines.with(line, text).join('\n'), 'f'));
+  const edited = (lines[3] ?? '').replace('no machine 2', 'no machine 9');
+  expect(read(3, edited)).toMatch(
+    /^f:4:1: damaged or edited: expected a line with the crc32 [0-9a-f]{8}, found one with [0-9a-f]{8}: delete the line, and the sweep runs point 2 again$/,
+  );
+  const [point] = planSweep(AXES);
+  const row = failedRow(AXES, point ?? { index: 0, values: [], set: [] }, 'no machine 0');
+  const other = sweepRowLine(row, sweepChecksum({ ...header(AXES), scenario: 'sha256:ff' }));
+  expect(JSON.parse(other)).toMatchObject(row);
+  expect(read(1, other.trimEnd())).toContain('f:2:1: damaged or edited');
+  expect(read(1, `${lines[1]}\r`)).toContain('f:2:1: expected a line that ends with its crc32');
+  expect(read(0, (lines[0] ?? '').replace('a sweep', 'a swoop'))).toContain(
+    'f:1:1: damaged or edited',
+  );
+  expect(read(1, JSON.stringify(row))).toContain(
+    'f:2:1: expected a line that ends with its crc32, found another: delete the line',
+  );
+  // All shards of a sweep have one checksum to go on from.
+  expect(sweepChecksum(header(AXES, { index: 2, of: 3 }))).toBe(sweepChecksum(header(AXES)));
+});
+
+test("a line's checksum is that of gzip and PNG, of the line without it", () => {
+  expect(crc32('123456789')).toBe('cbf43926');
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary' }), fc.string(), (one, two) => {
+      const known = zlibCrc32(two, zlibCrc32(one));
+      expect(Number.parseInt(crc32(two, crc32(one)), 16)).toBe(known);
+    }),
+  );
+  const head = header(AXES);
+  const [first = '', second = ''] = whole(AXES).split('\n');
+  const without = (line: string): string => line.replace(/,"crc32":"[0-9a-f]{8}"\}$/, '}');
+  const said = (line: string): number => Number.parseInt(JSON.parse(line).crc32, 16);
+  expect(said(first)).toBe(zlibCrc32(without(first)));
+  expect(said(second)).toBe(zlibCrc32(JSON.stringify(head) + without(second)));
 });
 
 test('what is missing, double or of another sweep is said, by file', () => {
