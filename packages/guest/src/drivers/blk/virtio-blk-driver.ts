@@ -2,7 +2,9 @@ import type { DmaOps } from '@pinhole/memory';
 import {
   type BlkConfig,
   blkConfigParts,
+  type ConfigPart,
   decodeBlkConfig,
+  featureBit,
   featureBits,
   type Segment,
   VIRTIO_BLK_CONFIG_WRITEBACK,
@@ -66,8 +68,8 @@ export function probeVirtioBlk(options: VirtioBlkDriverOptions): ProbeResult {
   const opened = openDevice(options, SUPPORTED);
   if (!opened.ok) return opened;
   const { context } = opened;
-  const config = readConfig(context);
-  const offered = context.has(VIRTIO_BLK_F_MQ) ? config.numQueues : 1;
+  const isMultiqueue = context.has(VIRTIO_BLK_F_MQ);
+  const offered = isMultiqueue ? readConfig(context, fieldsOf(VIRTIO_BLK_F_MQ)).numQueues : 1;
   if (offered === 0) return context.abandon('MQ advertised but zero queues reported');
   const queues: BlkQueue[] = [];
   for (let index = 0; index < Math.min(options.cpus ?? 1, offered); index += 1) {
@@ -75,6 +77,7 @@ export function probeVirtioBlk(options: VirtioBlkDriverOptions): ProbeResult {
     if (typeof ring === 'string') return context.abandon(ring);
     queues.push(new BlkQueue(context, ring, options.mapError));
   }
+  const config = readConfig(context, probedFields(context.features));
   if (context.has(VIRTIO_BLK_F_BLK_SIZE) && !isBlockSize(config.blkSize, options)) {
     return context.abandon(`virtio_blk: invalid block size: 0x${config.blkSize.toString(16)}`);
   }
@@ -216,7 +219,7 @@ export class VirtioBlkDriver {
   /** Whether writes may stay in the disk's cache. [linux v6.1 drivers/block/virtio_blk.c virtblk_get_cache_mode] */
   get isWriteback(): boolean {
     if (!this.#context.has(VIRTIO_BLK_F_CONFIG_WCE)) return this.#context.has(VIRTIO_BLK_F_FLUSH);
-    return readConfig(this.#context).writeback !== 0;
+    return readConfig(this.#context, fieldsOf(VIRTIO_BLK_F_CONFIG_WCE)).writeback !== 0;
   }
 
   /** Switches the disk's cache. False: the device does not let us. [linux v6.1 drivers/block/virtio_blk.c cache_type_store] */
@@ -298,7 +301,7 @@ export class VirtioBlkDriver {
 
   /** [linux v6.1 drivers/block/virtio_blk.c virtblk_config_changed_work] */
   #readCapacity(): void {
-    this.#capacity = readConfig(this.#context).capacity;
+    this.#capacity = readConfig(this.#context, CAPACITY).capacity;
   }
 }
 
@@ -307,8 +310,28 @@ export function isBlkSuccess(outcome: BlkOutcome): boolean {
   return outcome.kind === 'done' && outcome.status === VIRTIO_BLK_S_OK;
 }
 
-function readConfig(context: DriverContext): BlkConfig {
-  return decodeBlkConfig(context.readConfig(blkConfigParts(context.features)));
+/** Fields that are not read are 0. */
+function readConfig(context: DriverContext, fields: readonly ConfigPart[]): BlkConfig {
+  return decodeBlkConfig(context.readConfig(fields));
+}
+
+/** The one field that there always is, and the first. */
+const CAPACITY = blkConfigParts(0n);
+
+function fieldsOf(feature: number): readonly ConfigPart[] {
+  return blkConfigParts(featureBit(feature)).slice(CAPACITY.length);
+}
+
+/**
+ * What the probe reads once the queues are there: not the geometry, nor how write zeroes can be split.
+ * [linux drivers/block/virtio_blk.c virtblk_probe], which in 6.1 reads the segment limit before the queues.
+ */
+function probedFields(features: bigint): readonly ConfigPart[] {
+  const unread = featureBits(VIRTIO_BLK_F_GEOMETRY, VIRTIO_BLK_F_MQ);
+  const [, ...split] = fieldsOf(VIRTIO_BLK_F_WRITE_ZEROES);
+  return blkConfigParts(features & ~unread).filter(
+    ({ offset }) => !split.some((field) => field.offset === offset),
+  );
 }
 
 /** [linux v6.1 include/linux/blkdev.h blk_validate_block_size] */
