@@ -79,7 +79,14 @@ function hypervisorRows({ hypervisor, inferred }: ReplayReport): CheckedRow[] {
   return [
     requests,
     translated,
-    row('invalidations', 'of the queue of VT-d', invalidations, invalidationMismatches),
+    inferred.iommu === 'virtio-iommu'
+      ? row('IOMMU requests', 'to virtio-iommu', invalidations, invalidationMismatches)
+      : row(
+          'invalidations',
+          `of the queue of ${inferred.iommu === 'smmuv3' ? 'the SMMUv3' : 'VT-d'}`,
+          invalidations,
+          invalidationMismatches,
+        ),
   ];
 }
 
@@ -111,6 +118,14 @@ function guestRows({ guest, inferred }: ReplayReport): CheckedRow[] {
       about: "whose buffers are the mappings of the guest's trace",
       count: requestsJoined,
       wrong: requestMismatches,
+    });
+  }
+  if (guest.rangesPaired + guest.rangeMismatches > 0) {
+    rows.push({
+      what: 'IOMMU ranges',
+      about: "that the guest's trace has, as the IOMMU was told of them",
+      count: guest.rangesPaired,
+      wrong: guest.rangeMismatches,
     });
   }
   if (hcallsByKind > 0) {

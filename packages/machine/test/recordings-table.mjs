@@ -69,6 +69,10 @@ function side(create, bytes, onEvent) {
 
 const number = (count) => count.toLocaleString('en');
 
+/** So many of them are as the model has them. */
+const share = (count, wrong) =>
+  count === 0 ? '' : `${number(count - Math.min(wrong, count))} of ${number(count)}`;
+
 function row(recording) {
   const { name } = recording;
   const { report, events } = replay(recording);
@@ -80,10 +84,12 @@ function row(recording) {
     `\`${name}\``,
     number(events.qemu),
     number(events.guest),
-    number(addresses),
-    number(guest.hcallsPredicted + guest.hcallsByKind),
-    number(hypervisor.translations),
-    number(hypervisor.requests),
+    share(addresses, guest.dmaAddressMismatches + guest.inconsistentAddresses),
+    share(guest.hcallsPredicted + guest.hcallsByKind, guest.hcallMismatches),
+    share(hypervisor.translations, hypervisor.translationMismatches),
+    share(hypervisor.invalidations, hypervisor.invalidationMismatches),
+    share(guest.rangesPaired + guest.rangeMismatches, guest.rangeMismatches),
+    share(hypervisor.requests, hypervisor.requestMismatches + guest.requestMismatches),
     number(wrong),
     number(guest.ordersFound),
     findings.map(({ code }) => `\`${code}\``).join(', ') || 'none',
@@ -99,6 +105,8 @@ export function recordingsPage() {
     'DMA addresses predicted',
     'hypercalls predicted',
     'translations predicted',
+    'IOMMU commands checked',
+    'IOMMU ranges paired',
     'requests checked',
     'mismatches',
     'orders searched',
@@ -117,14 +125,20 @@ ${[line(head), line(rule), ...recordings.map((recording) => line(row(recording))
 - **DMA addresses predicted**: every \`dma_map_*\`, \`dma_unmap_*\`, \`dma_alloc\` and \`dma_free\` of the
   guest's trace: the address that the model's kernel gives, against the recorded one. Linux 6.1 has
   no such events: there it is the addresses of its mapping hypercalls, against the allocator's.
-  Without an IOMMU they are physical ones, bounced ones the slots of the kernel's pool, behind VT-d the
-  ranges of Linux's IOVA allocator.
+  Without an IOMMU they are physical ones, bounced ones the slots of the kernel's pool, behind VT-d, an
+  SMMUv3 or virtio-iommu the ranges of Linux's IOVA allocator.
 - **Hypercalls predicted**: each with all its arguments, for each of these events; for Linux 6.1 the
   kinds.
 - **Translations predicted**: device accesses of QEMU's log: through TCEs, where to and with which
-  permission; through the emulated VT-d also whether its IOTLB has them.
-- **Requests checked**: what devices took off virtqueues and gave back; on x86 also the mappings of the
-  guest's trace that each is made of. A log of two boots has those of both, and the firmware's.
+  permission; through VT-d and the SMMUv3 also whether QEMU's IOTLB has them.
+- **IOMMU commands checked**: what the guest told its emulated IOMMU: invalidations of VT-d's queue,
+  commands to the SMMUv3, requests to virtio-iommu.
+- **IOMMU ranges paired**: \`map\` and \`unmap\` of the guest's trace, each found in QEMU's log with its
+  addresses, in its order: with virtio-iommu both, with the SMMUv3 the unmaps, which are its
+  invalidations. VT-d is told of many unmaps together.
+- **Requests checked**: what devices took off virtqueues and gave back; on x86 and arm64
+  also the mappings of the guest's trace that each is made of. A log of two boots has those of both, and
+  the firmware's; with virtio-iommu the requests to it are among them.
 - **Mismatches** count those, and every return code, invalidation and window of QEMU's log.
 - **Orders searched**: how often the files left open which of several CPUs came first, and an order
   was found that explains the recorded addresses.

@@ -139,7 +139,7 @@ describe('behind VT-d', () => {
     );
     const guest = [...SETUP, iommuMap(IOVA, 0x5000), map('ffffd000', '5000', 4096, 'TO_DEVICE')];
     const { mismatches } = replay(log, trace(...guest)).report.guest ?? {};
-    expect(mismatches).toMatchObject([{ what: 'slpte', recorded: '0x5003', model: '0x5001' }]);
+    expect(mismatches).toMatchObject([{ what: 'entry', recorded: '0x5003', model: '0x5001' }]);
   });
 });
 

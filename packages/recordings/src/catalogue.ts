@@ -10,6 +10,15 @@ const LINUX = {
   'linux-7.2': '7.2.13+deb14-powerpc64le (Debian 7.2.13-1, 4 KiB pages)',
 };
 const LINUX_X86 = '6.12.94+deb13-amd64 (Debian 6.12.94-1, 4 KiB pages)';
+const LINUX_X86_NEWER = '6.12.117+deb13-amd64 (Debian 6.12.117-1, 4 KiB pages)';
+const LINUX_ARM64 = '6.12.117+deb13-arm64 (Debian 6.12.117-1, 4 KiB pages)';
+
+/** The machine that a run is of, when its name says so; others are pseries. */
+const MACHINES = {
+  x86: { machine: 'q35', binary: 'qemu-system-x86_64', cpu: 'qemu64', console: 'ttyS0' },
+  arm64: { machine: 'virt', binary: 'qemu-system-aarch64', cpu: 'cortex-a57', console: 'ttyAMA0' },
+  pseries: { machine: 'pseries', binary: 'qemu-system-ppc64', cpu: 'POWER9', console: 'hvc0' },
+} as const;
 
 const DISK = '-drive if=none,id=d0,file=disk.img,format=raw';
 const BLK = '-device virtio-blk-pci,drive=d0,disable-legacy=on';
@@ -22,6 +31,7 @@ const FLAG = ',iommu_platform=on';
 interface Run {
   readonly title: string;
   readonly qemu?: string;
+  readonly linux?: string;
   /** More options of the machine. */
   readonly machine?: string;
   readonly memory?: string;
@@ -42,6 +52,25 @@ const RUNS: Readonly<Record<RecordingName, Run>> = {
   'linux6.1-pinhole': {
     title: 'everything through the default window; 64 KiB guest pages',
     machine: NO_DDW,
+  },
+  'linux6.12-arm64-plain': {
+    title: 'virt without an IOMMU: physical addresses',
+    linux: LINUX_ARM64,
+  },
+  'linux6.12-arm64-smmuv3': {
+    title: 'virt with an emulated SMMUv3: every unmap is an invalidation',
+    linux: LINUX_ARM64,
+    machine: ',iommu=smmuv3',
+  },
+  'linux6.12-arm64-swiotlb': {
+    title: 'virt, every buffer bounced: a pool of 2 MiB',
+    linux: LINUX_ARM64,
+    workload: 'base swiotlb=force',
+  },
+  'linux6.12-arm64-virtio-iommu': {
+    title: 'virt with virtio-iommu: a request for each map and each unmap',
+    linux: LINUX_ARM64,
+    iommu: '-device virtio-iommu-pci ',
   },
   'linux6.12-bypass': { title: 'flag off: no TCE hypercall for any I/O', blk: '' },
   'linux6.12-ddw': { title: 'a second window maps all memory for good', memory: HOTPLUG_MEMORY },
@@ -100,6 +129,11 @@ const RUNS: Readonly<Record<RecordingName, Run>> = {
     workload: 'base swiotlb=force',
     boots: 2,
   },
+  'linux6.12-x86-virtio-iommu': {
+    title: 'q35 with virtio-iommu: unmaps wait for the next map',
+    linux: LINUX_X86_NEWER,
+    iommu: '-device virtio-iommu-pci ',
+  },
   'linux7.2-ddw': {
     title: 'a second window; the first of the two boots ends before the driver is ready',
     memory: HOTPLUG_MEMORY,
@@ -110,23 +144,22 @@ const RUNS: Readonly<Record<RecordingName, Run>> = {
 
 function recordingOf(name: RecordingName): Recording {
   const run = RUNS[name];
-  const isX86 = name.includes('-x86-');
+  const platform = /-(x86|arm64)-/.exec(name)?.[1] as 'x86' | 'arm64' | undefined;
+  const { binary, cpu, console, ...of } = MACHINES[platform ?? 'pseries'];
   const kernel = name.replace(/^linux([\d.]+)-.*$/, 'linux-$1') as Recording['kernel'];
   const { machine = '', memory = '2G', smp = 1, workload = 'base' } = run;
-  const cpu = isX86 ? 'qemu64' : 'POWER9';
-  const binary = isX86 ? 'qemu-system-x86_64 -M q35' : 'qemu-system-ppc64 -M pseries';
   const options = machine.startsWith('-') ? ` ${machine}` : machine;
   const disk = `${DISK} ${run.iommu ?? ''}${BLK}${run.blk ?? FLAG}`;
   const meta: RecordingMeta = {
     name,
     qemu: run.qemu ?? QEMU_7_2,
-    linux: isX86 ? LINUX_X86 : LINUX[kernel],
-    machine: isX86 ? 'q35' : 'pseries',
+    linux: run.linux ?? (platform === 'x86' ? LINUX_X86 : LINUX[kernel]),
+    machine: of.machine,
     cpu,
     memory,
     smp,
-    qemuCommand: `${binary}${options} -cpu ${cpu} -m ${memory} -smp ${smp} ${disk}${run.more ?? ''}`,
-    kernelCommandLine: `console=${isX86 ? 'ttyS0' : 'hvc0'} panic=-1 no_hash_pointers wl=${workload}`,
+    qemuCommand: `${binary} -M ${of.machine}${options} -cpu ${cpu} -m ${memory} -smp ${smp} ${disk}${run.more ?? ''}`,
+    kernelCommandLine: `console=${console} panic=-1 no_hash_pointers wl=${workload}`,
     workload,
     qemuEvents: qemuEvents(name),
     guestEvents: guestEvents(name),

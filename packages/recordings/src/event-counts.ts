@@ -4,6 +4,10 @@
 export const RECORDING_NAMES = [
   'linux6.1-ddw',
   'linux6.1-pinhole',
+  'linux6.12-arm64-plain',
+  'linux6.12-arm64-smmuv3',
+  'linux6.12-arm64-swiotlb',
+  'linux6.12-arm64-virtio-iommu',
   'linux6.12-bypass',
   'linux6.12-ddw',
   'linux6.12-ddw-lost',
@@ -18,6 +22,7 @@ export const RECORDING_NAMES = [
   'linux6.12-x86-intel-iommu',
   'linux6.12-x86-plain',
   'linux6.12-x86-swiotlb',
+  'linux6.12-x86-virtio-iommu',
   'linux7.2-ddw',
   'linux7.2-ddw-lost',
 ] as const;
@@ -49,6 +54,10 @@ const QEMU_COLUMNS = [
 const QEMU_EVENTS: Table = {
   'linux6.1-ddw': [2, 0, 1, 512, 1378, 1, 1, 74, 2, 76, 77, 0, 13, 76, 76, 76, 76],
   'linux6.1-pinhole': [1, 228, 152, 891, 3891, 0, 0, 74, 2, 76, 77, 0, 13, 76, 76, 76, 76],
+  'linux6.12-arm64-plain': [0, 0, 0, 0, 0, 0, 0, 89, 2, 91, 92, 0, 16, 91, 91, 91, 91],
+  'linux6.12-arm64-smmuv3': [0, 0, 0, 0, 0, 0, 0, 89, 2, 91, 92, 0, 16, 91, 91, 91, 91],
+  'linux6.12-arm64-swiotlb': [0, 0, 0, 0, 0, 0, 0, 89, 2, 91, 92, 0, 16, 91, 91, 91, 91],
+  'linux6.12-arm64-virtio-iommu': [0, 0, 0, 0, 0, 0, 0, 89, 2, 91, 5001, 1, 32, 5004, 5004, 5004, 5004],
   'linux6.12-bypass': [1, 0, 0, 512, 0, 2, 0, 90, 2, 92, 93, 0, 13, 92, 92, 92, 92],
   'linux6.12-ddw': [2, 0, 1, 512, 3692, 2, 1, 90, 2, 92, 93, 0, 13, 92, 92, 92, 92],
   'linux6.12-ddw-lost': [1, 1271, 94, 1876, 5025, 2, 0, 90, 2, 92, 93, 0, 13, 92, 92, 92, 92],
@@ -63,12 +72,13 @@ const QEMU_EVENTS: Table = {
   'linux6.12-x86-intel-iommu': [0, 0, 0, 0, 0, 0, 0, 184, 4, 188, 192, 0, 38, 188, 188, 188, 188],
   'linux6.12-x86-plain': [0, 0, 0, 0, 0, 0, 0, 92, 2, 94, 96, 0, 19, 94, 94, 94, 94],
   'linux6.12-x86-swiotlb': [0, 0, 0, 0, 0, 0, 0, 184, 4, 188, 192, 0, 38, 188, 188, 188, 188],
+  'linux6.12-x86-virtio-iommu': [0, 0, 0, 0, 0, 0, 0, 92, 2, 94, 1991, 1, 47, 3855, 3855, 3855, 3855],
   'linux7.2-ddw': [3, 0, 1, 1024, 5722, 4, 1, 94, 4, 98, 93, 0, 25, 98, 98, 98, 98],
   'linux7.2-ddw-lost': [1, 2458, 13, 512, 6164, 2, 0, 94, 4, 98, 93, 0, 15, 98, 98, 98, 98],
 };
 
-/** The emulated VT-d has events of its own, in one run only. */
-const VTD_EVENTS: Readonly<Partial<Record<Name, Readonly<Record<string, number>>>>> = {
+/** Emulated IOMMUs have events of their own. */
+const IOMMU_EVENTS: Readonly<Partial<Record<Name, Readonly<Record<string, number>>>>> = {
   'linux6.12-x86-intel-iommu': {
     vtd_dmar_translate: 11020,
     vtd_inv_desc: 178,
@@ -79,6 +89,40 @@ const VTD_EVENTS: Readonly<Partial<Record<Name, Readonly<Record<string, number>>
     vtd_inv_desc_wait_sw: 89,
     vtd_iotlb_page_hit: 5104,
     vtd_iotlb_page_update: 5916,
+  },
+  'linux6.12-arm64-smmuv3': {
+    smmu_iotlb_insert: 2944,
+    smmu_iotlb_inv_all: 7,
+    smmu_iotlb_inv_asid: 2,
+    smmu_iotlb_lookup_hit: 3238,
+    smmu_iotlb_lookup_miss: 2944,
+    smmuv3_cmdq_cfgi_cd: 4,
+    smmuv3_cmdq_cfgi_ste: 4,
+    smmuv3_cmdq_cfgi_ste_range: 1,
+    smmuv3_cmdq_tlbi_nh: 1,
+    smmuv3_cmdq_tlbi_nh_asid: 2,
+    smmuv3_s1_range_inval: 2458,
+    smmuv3_translate_success: 6182,
+  },
+  'linux6.12-x86-virtio-iommu': {
+    virtio_iommu_attach: 2,
+    virtio_iommu_device_reset: 3,
+    virtio_iommu_fill_resv_property: 2,
+    virtio_iommu_map: 1879,
+    virtio_iommu_translate: 5636,
+    virtio_iommu_translate_out: 5543,
+    virtio_iommu_unmap: 1878,
+    virtio_iommu_unmap_done: 1878,
+  },
+  'linux6.12-arm64-virtio-iommu': {
+    virtio_iommu_attach: 2,
+    virtio_iommu_device_reset: 3,
+    virtio_iommu_fill_resv_property: 2,
+    virtio_iommu_map: 2455,
+    virtio_iommu_translate: 6192,
+    virtio_iommu_translate_out: 6101,
+    virtio_iommu_unmap: 2454,
+    virtio_iommu_unmap_done: 2454,
   },
 };
 
@@ -101,6 +145,10 @@ const GUEST_COLUMNS = [
 const GUEST_EVENTS: Table = {
   'linux6.1-ddw': [8, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0],
   'linux6.1-pinhole': [8, 759, 759, 0, 0, 0, 0, 0, 0, 0, 0],
+  'linux6.12-arm64-plain': [8, 0, 0, 1158, 1158, 0, 0, 1, 0, 0, 0],
+  'linux6.12-arm64-smmuv3': [8, 0, 0, 2442, 2442, 0, 0, 1, 0, 2445, 2442],
+  'linux6.12-arm64-swiotlb': [8, 0, 0, 1222, 1222, 0, 0, 1, 1222, 0, 0],
+  'linux6.12-arm64-virtio-iommu': [8, 0, 0, 2452, 2452, 0, 0, 1, 0, 2453, 2452],
   'linux6.12-bypass': [8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
   'linux6.12-ddw': [8, 0, 0, 1476, 1476, 0, 0, 1, 0, 0, 0],
   'linux6.12-ddw-lost': [8, 2729, 2729, 1364, 1364, 0, 0, 1, 0, 0, 0],
@@ -115,13 +163,14 @@ const GUEST_EVENTS: Table = {
   'linux6.12-x86-intel-iommu': [8, 0, 0, 1872, 1872, 0, 0, 1, 0, 1874, 1872],
   'linux6.12-x86-plain': [8, 0, 0, 2450, 2450, 0, 0, 1, 0, 0, 0],
   'linux6.12-x86-swiotlb': [8, 0, 0, 2258, 2258, 0, 0, 1, 2258, 0, 0],
+  'linux6.12-x86-virtio-iommu': [8, 0, 0, 1870, 1870, 0, 0, 1, 0, 1871, 1870],
   'linux7.2-ddw': [8, 0, 0, 0, 0, 2482, 2482, 1, 0, 0, 0],
   'linux7.2-ddw-lost': [8, 2471, 2471, 0, 0, 2470, 2470, 1, 0, 0, 0],
 };
 
 /** The events in QEMU's log of a run. */
 export function qemuEvents(name: Name): Record<string, number> {
-  return { ...countsOf(QEMU_COLUMNS, QEMU_EVENTS[name]), ...VTD_EVENTS[name] };
+  return { ...countsOf(QEMU_COLUMNS, QEMU_EVENTS[name]), ...IOMMU_EVENTS[name] };
 }
 
 /** The events in the guest's trace of a run. */

@@ -94,6 +94,15 @@ export interface IommuDomainFact extends ConsoleFactBase {
   readonly fromCommandLine: boolean;
 }
 
+/**
+ * When the IOMMU forgets what is unmapped: at once (strict), or all of it together, later.
+ * [linux v6.12 drivers/iommu/iommu.c iommu_subsys_init]
+ */
+export interface IommuPolicyFact extends ConsoleFactBase {
+  readonly kind: 'iommu-policy';
+  readonly isStrict: boolean;
+}
+
 /** The answer to ibm,query-pe-dma-window. [linux v6.12 arch/powerpc/platforms/pseries/iommu.c query_ddw] */
 export interface DdwQueryFact extends ConsoleFactBase {
   readonly kind: 'ddw-query';
@@ -246,6 +255,7 @@ export type ConsoleFact =
   | IommuGroupFact
   | IommuTableFact
   | IommuDomainFact
+  | IommuPolicyFact
   | DdwQueryFact
   | DdwCreateFact
   | DdwResetFact

@@ -124,6 +124,11 @@ export const CONSOLE_PATTERNS: readonly Pattern[] = [
     }),
   ),
   pattern(
+    'TLB invalidation policy: ',
+    'iommu: DMA domain TLB invalidation policy: (?<mode>strict|lazy) mode',
+    ({ mode }) => ({ kind: 'iommu-policy', isStrict: mode === 'strict' }),
+  ),
+  pattern(
     'ibm,query-pe-dma-windows(',
     `${DEVICE}ibm,query-pe-dma-windows\\((?<token>[0-9a-f]{1,8})\\) (?<addr>[0-9a-f]{1,8}) ${BUID} returned (?<status>-?\\d{1,9})(?:, lb=(?<lb>[0-9a-f]{1,16}) ps=(?<ps>[0-9a-f]{1,8}) wn=(?<wn>\\d{1,9}))?$`,
     (groups) => ({

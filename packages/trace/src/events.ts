@@ -7,10 +7,9 @@
  * identities, not addresses.
  */
 
+import { IOMMU_ROWS, type Row } from './iommu-events.js';
 import { parseTemplate } from './template.js';
 import type { EventSource, EventSpec } from './types.js';
-
-type Row = readonly [name: string, template: string, summary: string, ...variants: string[]];
 
 const PUT = 'liobn={liobn:x64} ioba={ioba:x64} tce={tce:x64} ret={ret:d64}';
 const GET = 'liobn={liobn:x64} ioba={ioba:x64} ret={ret:d64} tce={tce:x64}';
@@ -102,51 +101,6 @@ const DEVICE_ROWS: readonly Row[] = [
     'the backend is done with a read or write',
   ],
   ['vhost_iotlb_miss', '{dev:ptr} step {step:d32}', 'vhost asks QEMU for a translation'],
-];
-
-const IOTLB = 'sid {sid:x32} iova {iova:x64} slpte {slpte:x64} domain {domain:x32}';
-
-/** The emulated VT-d: what devices access, and what the guest invalidates. [qemu v7.2 hw/i386/trace-events] */
-const VTD_ROWS: readonly Row[] = [
-  [
-    'vtd_dmar_translate',
-    'dev {dev:str} iova {iova:x64} -> gpa {gpa:x64} mask {mask:x64}',
-    'a device access through the IOMMU',
-  ],
-  ['vtd_iotlb_page_hit', `IOTLB page hit ${IOTLB}`, 'its translation is cached'],
-  ['vtd_iotlb_page_update', `IOTLB page update ${IOTLB}`, 'its translation is read and cached'],
-  [
-    'vtd_inv_desc',
-    'invalidate desc type {type:str} high {hi:x64} low {lo:x64}',
-    'the guest queued an invalidation',
-  ],
-  ['vtd_inv_desc_cc_global', 'context invalidate globally', 'of all context entries'],
-  ['vtd_inv_desc_iotlb_global', 'iotlb invalidate global', 'of all cached translations'],
-  [
-    'vtd_inv_desc_iotlb_domain',
-    'iotlb invalidate whole domain {domain:x32}',
-    "of a domain's cached translations",
-  ],
-  [
-    'vtd_inv_desc_iotlb_pages',
-    'iotlb invalidate domain {domain:x32} addr {addr:x64} mask {mask:x32}',
-    'of the cached translations of 2^mask pages',
-  ],
-  [
-    'vtd_inv_desc_iec',
-    'granularity {granularity:x32} index {index:x32} mask {mask:x32}',
-    'of cached interrupt remapping entries',
-  ],
-  [
-    'vtd_inv_desc_wait_sw',
-    'wait invalidate status write addr {addr:x64} data {data:x32}',
-    'the guest asked to be told when all before are done',
-  ],
-  [
-    'vtd_dmar_fault',
-    'sid {sid:x32} fault {fault:d32} addr {addr:x64} write {write:d32}',
-    'an access through the IOMMU is denied',
-  ],
 ];
 
 const DEVICE_DIR = '{device:str} dir={dir:str}';
@@ -347,7 +301,7 @@ function spec(source: EventSource, actor: string, span: boolean, row: Row): Even
 export const eventCatalogue: readonly EventSpec[] = Object.freeze([
   ...HYPERVISOR_ROWS.map((row) => spec('qemu', 'hypervisor', false, row)),
   ...DEVICE_ROWS.map((row) => spec('qemu', 'device', false, row)),
-  ...VTD_ROWS.map((row) => spec('qemu', 'hypervisor', false, row)),
+  ...IOMMU_ROWS.map((row) => spec('qemu', 'hypervisor', false, row)),
   ...LINUX_ROWS.map((row) => spec('linux', 'guest', false, row)),
   ...OWN_ROWS.map(([actor, kind, ...row]) => spec('pinhole', actor, kind === 'span', row)),
 ]);

@@ -16,6 +16,7 @@ export type {
   IommuAllocFailedFact,
   IommuDomainFact,
   IommuGroupFact,
+  IommuPolicyFact,
   IommuTableFact,
   KernelFact,
   MemoryEncryptionFact,

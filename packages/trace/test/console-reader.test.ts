@@ -98,6 +98,14 @@ describe('messages', () => {
       { kind: 'iommu-domain', domain: 'Passthrough', fromCommandLine: true },
     ],
     [
+      'iommu: DMA domain TLB invalidation policy: strict mode ',
+      { kind: 'iommu-policy', isStrict: true },
+    ],
+    [
+      'iommu: DMA domain TLB invalidation policy: lazy mode (set via kernel command line)',
+      { kind: 'iommu-policy', isStrict: false },
+    ],
+    [
       'pci 0000:00:00.0: ibm,query-pe-dma-windows(2026) 10000 8000000 20000000 returned -3, lb=2000000000 ps=107 wn=1',
       {
         kind: 'ddw-query',

@@ -12,7 +12,8 @@ const BLK = 'vdev %p req %p sector %lu nsectors %zu';
 
 /**
  * [qemu v7.2 hw/ppc/trace-events] [qemu v7.2 hw/virtio/trace-events] [qemu v7.2 hw/block/trace-events]
- * [qemu v7.2 hw/i386/trace-events]
+ * [qemu v7.2 hw/i386/trace-events]; the formats of the SMMUv3 and of virtio-iommu as
+ * `strings qemu-system-aarch64` has them.
  */
 const FORMATS: Readonly<Record<string, string>> = {
   spapr_iommu_put: PUT,
@@ -56,6 +57,32 @@ const FORMATS: Readonly<Record<string, string>> = {
   vtd_inv_desc_iec: 'granularity 0x%x index 0x%x mask 0x%x',
   vtd_inv_desc_wait_sw: 'wait invalidate status write addr 0x%lx data 0x%x',
   vtd_dmar_fault: 'sid 0x%x fault %d addr 0x%lx write %d',
+  smmu_iotlb_lookup_hit: 'IOTLB cache HIT asid=%d addr=0x%lx hit=%d miss=%d hit rate=%d',
+  smmu_iotlb_lookup_miss: 'IOTLB cache MISS asid=%d addr=0x%lx hit=%d miss=%d hit rate=%d',
+  smmu_iotlb_insert: 'IOTLB ++ asid=%d addr=0x%lx tg=%d level=%d',
+  smmu_iotlb_inv_all: 'IOTLB invalidate all',
+  smmu_iotlb_inv_asid: 'IOTLB invalidate asid=%d',
+  smmuv3_translate_success: '%s sid=0x%x iova=0x%lx translated=0x%lx perm=0x%x',
+  smmuv3_translate_disable: '%s sid=0x%x bypass (smmu disabled) iova:0x%lx is_write=%d',
+  smmuv3_translate_bypass: '%s sid=0x%x STE bypass iova:0x%lx is_write=%d',
+  smmuv3_translate_abort: '%s sid=0x%x abort on iova:0x%lx is_write=%d',
+  smmuv3_cmdq_tlbi_nh: '',
+  smmuv3_cmdq_tlbi_nh_asid: 'asid=%d',
+  smmuv3_cmdq_cfgi_ste: 'streamid= 0x%x',
+  smmuv3_cmdq_cfgi_ste_range: 'start=0x%x - end=0x%x',
+  smmuv3_cmdq_cfgi_cd: 'sid=0x%x',
+  smmuv3_s1_range_inval: 'vmid=%d asid=%d addr=0x%lx tg=%d num_pages=0x%lx ttl=%d leaf=%d',
+  smmuv3_record_event: '%s sid=0x%x',
+  virtio_iommu_device_reset: 'reset!',
+  virtio_iommu_attach: 'domain=%d endpoint=%d',
+  virtio_iommu_detach: 'domain=%d endpoint=%d',
+  virtio_iommu_map: 'domain=%d virt_start=0x%lx virt_end=0x%lx phys_start=0x%lx flags=%d',
+  virtio_iommu_unmap: 'domain=%d virt_start=0x%lx virt_end=0x%lx',
+  virtio_iommu_unmap_done: 'domain=%d virt_start=0x%lx virt_end=0x%lx',
+  virtio_iommu_translate: 'mr=%s rid=%d addr=0x%lx flag=%d',
+  virtio_iommu_translate_out: '0x%lx -> 0x%lx for sid=%d',
+  virtio_iommu_report_fault: 'FAULT reason=%d flags=%d endpoint=%d address =0x%lx',
+  virtio_iommu_fill_resv_property: 'dev= %d, type=%d start=0x%lx end=0x%lx',
 };
 
 const MAP = '%s dir=%s dma_addr=%llx size=%zu phys_addr=%llx attrs=%s';

@@ -26,11 +26,16 @@ export function differs(
   return recorded === model ? undefined : { what, recorded, model: model ?? 'none' };
 }
 
-/** The upper half of 48 bits, where all of these kernels live. */
-const KERNEL_BEGINS = 0xffff_8000_0000_0000n;
+/**
+ * Where all of these kernels live: on x86-64 the upper half of 48 bits, on arm64 as much again.
+ * [linux v6.12 arch/arm64/include/asm/memory.h PAGE_OFFSET]
+ */
+const KERNEL_BEGINS = 0xffff_0000_0000_0000n;
+const X86_KERNEL_BEGINS = 0xffff_8000_0000_0000n;
 
 /** What is wrong with the kernel's own address of coherent memory, which is whole pages. */
-export function kernelAddress(address: bigint): Disagreement | undefined {
-  if (address % 4096n === 0n && address >= KERNEL_BEGINS) return undefined;
+export function kernelAddress(address: bigint, isX86: boolean): Disagreement | undefined {
+  const begins = isX86 ? X86_KERNEL_BEGINS : KERNEL_BEGINS;
+  if (address % 4096n === 0n && address >= begins) return undefined;
   return { what: 'virt_addr', recorded: hex(address), model: "a page of the kernel's" };
 }

@@ -10,6 +10,8 @@ export class ConsoleDigest {
   pageSize: number | undefined;
   cpus: number | undefined;
   memory: number | undefined;
+  /** The IOMMU forgets at once what is unmapped. */
+  isStrict: boolean | undefined;
   /** Of bounce buffers. */
   pool: Fact<'swiotlb'> | undefined;
   poolAreas: number | undefined;
@@ -34,6 +36,9 @@ export class ConsoleDigest {
         break;
       case 'cpus':
         this.cpus = fact.cpus;
+        break;
+      case 'iommu-policy':
+        this.isStrict = fact.isStrict;
         break;
       case 'swiotlb':
         this.pool = fact;
@@ -67,6 +72,7 @@ export class ConsoleDigest {
     this.failedCreates.length = 0;
     this.creates.length = 0;
     this.dmaLimit = undefined;
+    this.isStrict = undefined;
     this.pool = undefined;
     this.poolAreas = undefined;
   }

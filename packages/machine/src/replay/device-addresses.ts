@@ -19,8 +19,8 @@ export interface DeviceAddressesOptions {
   readonly isWhole: (device: string) => boolean;
 }
 
-/** log2 of an entry of the top page table's: KASLR moves x86's linear map by these. */
-const X86_LINEAR_MAP_SHIFT = 30;
+/** log2 of an entry of the page table's next to the top one: KASLR moves the linear map by these. */
+const LINEAR_MAP_SHIFT = 30;
 const MAX_DEVICES = 4096;
 
 /** Asks the model of the device that an operation is of. */
@@ -39,8 +39,11 @@ export class DeviceAddresses implements AddressModel {
       pageSize: guestPageSize,
       bounce,
       isForced: platform.isBounceForced,
+      isX86: platform.machine === 'x86-64',
       linearMapShift:
-        platform.machine === 'x86-64' ? X86_LINEAR_MAP_SHIFT : Math.log2(guestPageSize),
+        platform.machine !== 'unknown' && guestPageSize === 4096
+          ? LINEAR_MAP_SHIFT
+          : Math.log2(guestPageSize),
     });
   }
 
@@ -73,12 +76,14 @@ export class DeviceAddresses implements AddressModel {
 
   // Behind an IOMMU that lets a device through, addresses are physical ones.
   #make(device: string): AddressModel {
-    const { devices, ranges, isWhole } = this.#options;
+    const { devices, ranges, isWhole, inference } = this.#options;
+    const isX86 = inference.platform.machine !== 'arm64';
     const maps = devices.get(device);
     if (maps !== undefined && routeFrom(maps, 0).kind === 'direct') return this.#direct;
-    const forecast = isWhole(device) ? new IovaForecast() : undefined;
+    const { isStrict } = inference;
+    const forecast = isWhole(device) ? new IovaForecast({ isX86, isStrict }) : undefined;
     if (forecast !== undefined) this.forecasts.push(forecast);
-    const model = new IovaAddresses({ ranges, forecast });
+    const model = new IovaAddresses({ ranges, forecast, isX86 });
     this.iovas.push(model);
     return model;
   }

@@ -11,9 +11,11 @@ export interface DirectAddressesOptions {
   readonly bounce: BounceAddresses | undefined;
   /** The guest bounces everything. */
   readonly isForced: boolean;
+  readonly isX86: boolean;
   /**
-   * log2 of what the kernel's linear map is aligned to: 30 on x86-64, where KASLR moves it by entries
-   * of 1 GiB. [linux v6.12 arch/x86/mm/kaslr.c kernel_randomize_memory]
+   * log2 of what the kernel's linear map is aligned to: 30 on x86-64 and on arm64 with pages of 4 KiB,
+   * where KASLR moves it by entries of 1 GiB. [linux v6.12 arch/x86/mm/kaslr.c
+   * kernel_randomize_memory] [linux arch/arm64/mm/init.c arm64_memblock_init: ARM64_MEMSTART_ALIGN]
    */
   readonly linearMapShift: number;
 }
@@ -67,13 +69,13 @@ export class DirectAddresses implements AddressModel {
 
   // Coherent memory is never bounced: it is allocated where the device reaches it.
   #alloc({ dmaAddr, virtAddr }: GuestOperation): Disagreement | undefined {
-    const { pageSize, linearMapShift } = this.#options;
+    const { pageSize, linearMapShift, isX86 } = this.#options;
     const page = BigInt(pageSize);
     if (dmaAddr % page !== 0n) {
       return { what: 'offset in the page', recorded: hex(dmaAddr % page), model: '0x0' };
     }
     if (virtAddr === undefined) return undefined;
-    const kernel = kernelAddress(virtAddr);
+    const kernel = kernelAddress(virtAddr, isX86);
     if (kernel !== undefined) return kernel;
     const mask = (1n << BigInt(linearMapShift)) - 1n;
     const linearMap = BigInt.asUintN(64, virtAddr - dmaAddr);

@@ -27,7 +27,7 @@ interface DmaEvidence extends RunEvidence {
     readonly stale: Happened;
     readonly outside: Happened;
     readonly denied: Happened;
-    /** Unmappings that one invalidation served, at most; and invalidations of everything. */
+    /** Unmappings that one invalidation or kick served, at most; and how many of these there were. */
     readonly lazy: { readonly most: number; readonly flushes: number };
   };
 }
@@ -107,7 +107,10 @@ function notes({ replay, inference, facts }: DmaEvidence): Finding[] {
   if (iommu === 'none') {
     return facts.guest === undefined ? [] : [finding('I_NO_IOMMU', 1, '', undefined)];
   }
-  if (flushes === 0 || most < 2) return [];
-  const detail = `${flushes} invalidations of everything, up to ${most} unmappings before one`;
+  if (inference.isStrict || flushes === 0 || most < 2) return [];
+  const detail =
+    iommu === 'virtio-iommu'
+      ? `${flushes} times a virtio-iommu heard of several unmappings at once, of up to ${most}`
+      : `${flushes} invalidations of everything, up to ${most} unmappings before one`;
   return [finding('I_DEFERRED_INVALIDATION', flushes, detail, undefined)];
 }

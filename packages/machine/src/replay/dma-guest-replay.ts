@@ -31,6 +31,8 @@ export class DmaGuestReplay {
     dmaAddressMismatches: 0,
     requestsJoined: 0,
     requestMismatches: 0,
+    rangesPaired: 0,
+    rangeMismatches: 0,
   };
   /** The first mapping that found no room. */
   firstFailure: GuestOperation | undefined;
@@ -87,6 +89,21 @@ export class DmaGuestReplay {
   ): void {
     this.#counts.requestMismatches += 1;
     this.#keep('request', guestLine, qemuLine, wrong);
+  }
+
+  /** The log has what the IOMMU was told of a range. */
+  rangePaired(): void {
+    this.#counts.rangesPaired += 1;
+  }
+
+  /** The log has something else, or nothing. */
+  rangeMismatch(
+    guestLine: number | undefined,
+    qemuLine: number | undefined,
+    wrong: Disagreement,
+  ): void {
+    this.#counts.rangeMismatches += 1;
+    this.#keep('range', guestLine, qemuLine, wrong);
   }
 
   /** `consistent`: addresses of which only that can be said. */

@@ -9,6 +9,8 @@ import type { Finding } from './findings.js';
 import { type GuestOperation, GuestOperationReader } from './guest-operations.js';
 import type { Inference } from './inference.js';
 import { IommuRanges } from './iommu-ranges.js';
+import type { IommuAccess, IommuListener, IommuReplay } from './iommu-replay.js';
+import { RangePairs } from './range-pairs.js';
 import { RequestJoin } from './request-join.js';
 import type { RunObserver } from './run-observer.js';
 import {
@@ -19,9 +21,11 @@ import {
   type RunReplayResult,
   type SwiotlbReport,
 } from './run-result.js';
+import { SmmuReplay } from './smmu-replay.js';
 import type { Evidence } from './tce-ledger.js';
+import { ViommuReplay } from './viommu-replay.js';
 import { type TakenRequest, VirtqueueReplay } from './virtqueue-replay.js';
-import { type IommuAccess, VtdReplay } from './vtd-replay.js';
+import { VtdReplay } from './vtd-replay.js';
 import type { WindowUse } from './window-use.js';
 
 /** An event of QEMU's log that waits for the guest's trace. */
@@ -39,12 +43,13 @@ export class DmaRunReplay implements RunReplay {
   readonly stale: Happened = { count: 0, first: undefined };
   readonly outside: Happened = { count: 0, first: undefined };
   readonly denied: Happened = { count: 0, first: undefined };
-  /** Unmappings that one invalidation served, at most; and invalidations of everything. */
+  /** Unmappings that one invalidation or kick served, at most; and how many of these there were. */
   readonly lazy = { most: 0, flushes: 0 };
   readonly #keep: number;
   readonly #inference: Inference;
   readonly #requests: VirtqueueReplay;
-  readonly #vtd: VtdReplay;
+  readonly #iommu: IommuReplay;
+  readonly #pairs: RangePairs | undefined;
   readonly #guest: DmaGuestReplay | undefined;
   readonly #reader: GuestOperationReader | undefined;
   readonly #join: RequestJoin | undefined;
@@ -52,7 +57,12 @@ export class DmaRunReplay implements RunReplay {
   /** Requests of the log before the guest's first one. */
   readonly #base: number;
   readonly #held: Held[] = [];
+  readonly #iommuQueues: ReadonlySet<string>;
+  /** Requests to devices, those to the IOMMU apart. */
+  #ownRequests = 0;
   #unmapped = 0;
+  /** Unmappings that a virtio-iommu was told of since it was kicked. */
+  #batch = 0;
   #hasAllQemu = false;
   #hasAllGuest = false;
   #qemuLine = 0;
@@ -66,12 +76,17 @@ export class DmaRunReplay implements RunReplay {
       taken: (request) => this.#taken(request),
       given: (request, length, line) => this.#join?.given(request, length, line),
     });
-    this.#vtd = new VtdReplay(keep, {
+    this.#iommuQueues = facts.requests.iommuQueues;
+    this.#iommu = createIommuReplay(inference, keep, {
       accessed: (access) => {
         if (this.#isJoined) this.#join?.accessed(access);
       },
       denied: (sid, iova, line) => this.#denied(sid, iova, line),
       flushed: () => this.#flushed(),
+      told: (range) => {
+        if (range.kind === 'unmap') this.#batch += 1;
+        if (this.#isJoined) this.#pairs?.told(range);
+      },
     });
     const { guest } = facts;
     if (guest === undefined) {
@@ -98,11 +113,15 @@ export class DmaRunReplay implements RunReplay {
     const { device } = facts.requests;
     this.join = facts.requests.text;
     this.#join = device === undefined ? undefined : this.#joinOf(device, replay);
+    this.#pairs = device === undefined ? undefined : pairsOf(inference, replay);
     this.#reader = new GuestOperationReader({
       hasDmaEvents: true,
       callsFor: () => 0,
       onOperation: (operation) => this.#operation(operation, replay),
-      onIommuRange: (range) => replay.range(range),
+      onIommuRange: (range) => {
+        replay.range(range);
+        this.#pairs?.guest(range);
+      },
     });
   }
 
@@ -136,15 +155,15 @@ export class DmaRunReplay implements RunReplay {
   }
 
   result(): RunReplayResult {
-    this.#vtd.end();
+    this.#iommu.end();
     this.#checkFlushes();
-    const { kept, ...devices } = deviceSideOf(this.#requests, this.#vtd);
+    const { kept, ...devices } = deviceSideOf(this.#requests, this.#iommu);
     return {
       hypervisor: {
         hcalls: 0,
         hcallMismatches: 0,
-        translations: this.#vtd.translations,
-        translationMismatches: this.#vtd.translationMismatches.count,
+        translations: this.#iommu.translations,
+        translationMismatches: this.#iommu.translationMismatches.count,
         rtasCalls: 0,
         rtasMismatches: 0,
         newTables: 0,
@@ -190,7 +209,15 @@ export class DmaRunReplay implements RunReplay {
   }
 
   get #isJoined(): boolean {
-    return this.#requests.requests >= this.#base;
+    return this.#ownRequests >= this.#base;
+  }
+
+  #doorbellAt(iova: bigint): bigint | undefined {
+    const range = this.ranges?.at(iova);
+    if (range === undefined || range.isOwned) return undefined;
+    // To be written, and no memory. [linux drivers/iommu/dma-iommu.c iommu_dma_get_msi_page]
+    const flags = this.#inference.platform.iommu === 'virtio-iommu' ? 6n : 3n;
+    return range.gpa + ((iova - range.iova) & -PAGE) + flags;
   }
 
   #operation(operation: GuestOperation, replay: DmaGuestReplay): void {
@@ -200,10 +227,15 @@ export class DmaRunReplay implements RunReplay {
   }
 
   #joinOf(device: string, replay: DmaGuestReplay): RequestJoin {
+    const { iommu } = this.#inference.platform;
     return new RequestJoin({
       device,
       pagesOf: (operation) => this.addresses?.pagesOf(operation),
-      followsAccesses: this.#inference.platform.iommu === 'intel-iommu',
+      followsAccesses: iommu !== 'none' && iommu !== 'generic',
+      // A page that VT-d and SMMUv3 let a device write it may always read. [linux v6.12
+      // drivers/iommu/intel/iommu.c __domain_mapping, drivers/iommu/io-pgtable-arm.c arm_lpae_prot_to_pte]
+      writable: iommu === 'virtio-iommu' ? 2n : 3n,
+      doorbellAt: (iova) => this.#doorbellAt(iova),
       listener: {
         joined: () => replay.joined(),
         mismatch: (guestLine, qemuLine, wrong) =>
@@ -218,6 +250,7 @@ export class DmaRunReplay implements RunReplay {
   // A request needs the mappings that it is made of.
   #isReadyFor({ name, args }: TraceEvent): boolean {
     if (this.#join === undefined || name !== 'virtqueue_pop' || !this.#isJoined) return true;
+    if (this.#iommuQueues.has(String(args.vq))) return true;
     return this.#join.isReadyFor({ inNum: Number(args.in_num), outNum: Number(args.out_num) });
   }
 
@@ -233,23 +266,29 @@ export class DmaRunReplay implements RunReplay {
   }
 
   #happen(event: TraceEvent, line: number): void {
+    const { name, args } = event;
+    if (name === 'virtio_queue_notify' && this.#iommuQueues.has(String(args.vq))) this.#kicked();
     this.#requests.event(event, line);
-    this.#vtd.event(event, line);
+    this.#iommu.event(event, line);
     this.#qemuLine = line;
     this.#observer?.qemuEvent?.(event, line, undefined);
   }
 
   // After the log's end, the guest's trace goes on alone.
   #endJoin(): void {
-    if (this.#hasAllQemu && this.#held.length === 0) this.#join?.end();
+    if (!this.#hasAllQemu || this.#held.length > 0) return;
+    this.#join?.end();
+    if (this.#hasAllGuest) this.#pairs?.end();
   }
 
   #taken(request: TakenRequest): void {
-    if (this.#requests.requests > this.#base) this.#join?.taken(request);
+    if (this.#iommuQueues.has(request.vq)) return;
+    this.#ownRequests += 1;
+    if (this.#ownRequests > this.#base) this.#join?.taken(request);
   }
 
   #told(operation: GuestOperation): void {
-    if (operation.kind === 'unmap') {
+    if (operation.kind === 'unmap' && this.#iommuQueues.size === 0) {
       this.#unmapped += 1;
       this.lazy.most = Math.max(this.lazy.most, this.#unmapped);
     }
@@ -261,11 +300,21 @@ export class DmaRunReplay implements RunReplay {
     if (this.#isJoined) this.lazy.flushes += 1;
   }
 
+  // What waited for a kick goes together.
+  #kicked(): void {
+    if (this.#isJoined && this.#batch > 1) {
+      this.lazy.flushes += 1;
+      this.lazy.most = Math.max(this.lazy.most, this.#batch);
+    }
+    this.#batch = 0;
+  }
+
   // Each flush that the addresses show is an invalidation of the log.
   #checkFlushes(): void {
     const { forecasts = [] } = this.addresses ?? {};
     const flushes = forecasts.reduce((sum, forecast) => sum + forecast.flushes, 0);
-    if (this.#join === undefined || this.#vtd.invalidations === 0) return;
+    if (this.#join === undefined || this.#inference.platform.iommu !== 'intel-iommu') return;
+    if (this.#iommu.invalidations === 0) return;
     if (flushes <= this.lazy.flushes) return;
     this.#guest?.requestMismatch(undefined, undefined, {
       what: 'invalidations',
@@ -295,6 +344,29 @@ export class DmaRunReplay implements RunReplay {
     const text = `a device accessed ${hex(iova)}, the buffer is ${hex(dmaAddr)} to ${hex(end)}`;
     note(this.outside, { qemuLine: line, guestLine: near.line, text });
   }
+}
+
+const PAGE = 4096n;
+
+// Without events of an IOMMU there is nothing to check, whichever it is.
+function createIommuReplay(
+  { platform }: Inference,
+  keep: number,
+  listener: IommuListener,
+): IommuReplay {
+  if (platform.iommu === 'smmuv3') return new SmmuReplay(keep, listener);
+  if (platform.iommu === 'virtio-iommu') return new ViommuReplay(keep, listener);
+  return new VtdReplay(keep, listener);
+}
+
+// virtio-iommu is told of every range, an SMMU of what it is to forget, unless that is put off.
+function pairsOf(
+  { platform, isStrict }: Inference,
+  replay: DmaGuestReplay,
+): RangePairs | undefined {
+  const { iommu } = platform;
+  if (iommu !== 'virtio-iommu' && (iommu !== 'smmuv3' || !isStrict)) return undefined;
+  return new RangePairs((kind) => iommu === 'virtio-iommu' || kind === 'unmap', replay);
 }
 
 function note(happened: Happened, evidence: Evidence): void {

@@ -16,7 +16,7 @@ import { describeCall, isMapping, isSameCall, type LoggedCall, type TceCall } fr
 
 /** Where the guest's trace, QEMU's log and the model disagree. */
 export interface GuestMismatch {
-  readonly kind: 'dma-address' | 'hcall' | 'request';
+  readonly kind: 'dma-address' | 'hcall' | 'request' | 'range';
   /** Of the guest's trace. */
   readonly guestLine: number | undefined;
   /** Of QEMU's log. */
@@ -76,6 +76,9 @@ export interface GuestReplayResult {
   /** Requests of a device whose buffers are the mappings of the guest's trace. */
   readonly requestsJoined: number;
   readonly requestMismatches: number;
+  /** `map` and `unmap` that QEMU's log has as commands to its emulated IOMMU. */
+  readonly rangesPaired: number;
+  readonly rangeMismatches: number;
   readonly mismatches: readonly GuestMismatch[];
 }
 
@@ -181,6 +184,8 @@ export class GuestReplay {
       ordersFound: this.#order.searches.found,
       requestsJoined: 0,
       requestMismatches: 0,
+      rangesPaired: 0,
+      rangeMismatches: 0,
       mismatches: this.#mismatches,
     };
   }

@@ -4,6 +4,7 @@ import {
   findKernelProfile,
   type KernelProfile,
   kernelProfileForRelease,
+  parseIommuCommandLine,
 } from '@pinhole/guest';
 import type { BouncePool } from './bounce-addresses.js';
 import type { ConsoleDigest } from './console-digest.js';
@@ -33,6 +34,8 @@ export interface Inference {
   readonly cpusFromConsole: number | undefined;
   readonly boot: Boot | undefined;
   readonly platform: Platform;
+  /** The IOMMU forgets at once what the guest unmaps, and not later. */
+  readonly isStrict: boolean;
   /** The guest's bounce buffers; undefined: it uses none. */
   readonly pool: BouncePool | undefined;
 }
@@ -87,8 +90,21 @@ export function inferRun(
     cpusFromConsole: console.cpus,
     boot,
     platform,
+    isStrict: isStrict(console, platform, kernel),
     pool: poolOf(facts, console, kernel, cpus ?? 1),
   };
+}
+
+// The console says what the kernel prefers; Debian's arm64 is built strict. What the driver cannot defer
+// it does at once. [linux drivers/iommu/virtio-iommu.c viommu_capable]
+function isStrict(
+  console: ConsoleDigest,
+  { machine, iommu }: Platform,
+  kernel: KernelProfile,
+): boolean {
+  if (iommu === 'virtio-iommu' && !kernel.iommuDma.virtioIommuDefers) return true;
+  const asked = parseIommuCommandLine(console.commandLine).isStrict;
+  return console.isStrict ?? asked ?? machine === 'arm64';
 }
 
 function inferKernel(

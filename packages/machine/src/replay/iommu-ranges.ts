@@ -44,6 +44,12 @@ export class IommuRanges {
     return this.#pages.get(iova >> PAGE_SHIFT);
   }
 
+  /** Ranges that no driver's mapping lies in, in the order in which they were mapped. */
+  unowned(): MappedRange[] {
+    const ranges = new Set(this.#pages.values());
+    return [...ranges].filter(({ isOwned }) => !isOwned);
+  }
+
   /** A `map` or an `unmap` of the trace: what is wrong with it, if anything. */
   take(range: IommuRange): Disagreement | undefined {
     const { kind, iova, end, size, gpa, unmapped } = range;

@@ -13,6 +13,7 @@ export interface IovaAddressesOptions {
   readonly ranges: IommuRanges | undefined;
   /** Predicts IOVAs; undefined: they are only checked against each other. */
   readonly forecast: IovaForecast | undefined;
+  readonly isX86: boolean;
 }
 
 /**
@@ -28,6 +29,7 @@ export class IovaAddresses implements AddressModel {
     first: undefined,
   };
 
+  #hasBegun = false;
   /** Of coherent memory: physical addresses of its pages. */
   readonly #pages = new WeakMap<GuestOperation, readonly bigint[]>();
 
@@ -43,9 +45,9 @@ export class IovaAddresses implements AddressModel {
       (kind === 'map' && gpa === undefined
         ? undefined
         : differs('offset in the page', hex(dmaAddr % PAGE), hex(offset))) ??
-      (virtAddr === undefined ? undefined : kernelAddress(virtAddr)) ??
+      (virtAddr === undefined ? undefined : kernelAddress(virtAddr, this.#options.isX86)) ??
       this.#covered(operation);
-    return wrong ?? this.#options.forecast?.begin(operation);
+    return wrong ?? this.#doorbells() ?? this.#options.forecast?.begin(operation);
   }
 
   end(operation: GuestOperation): Disagreement | undefined {
@@ -72,6 +74,20 @@ export class IovaAddresses implements AddressModel {
   /** Physical addresses of the pages of coherent memory, if the trace has them. */
   pagesOf(operation: GuestOperation): readonly bigint[] | undefined {
     return this.#pages.get(operation);
+  }
+
+  // What was mapped before the device's first buffer, and is none: where its interrupts go, in the
+  // kernel's order. [linux drivers/iommu/dma-iommu.c iommu_dma_get_msi_page]
+  #doorbells(): Disagreement | undefined {
+    if (this.#hasBegun) return undefined;
+    this.#hasBegun = true;
+    const { ranges, forecast } = this.#options;
+    for (const { iova, pages } of ranges?.unowned() ?? []) {
+      const size = pages * Number(PAGE);
+      const wrong = forecast?.begin({ dmaAddr: iova, size });
+      if (wrong !== undefined) return wrong;
+    }
+    return undefined;
   }
 
   // The IOMMU's ranges lie one behind the other under a buffer, and have its pages.

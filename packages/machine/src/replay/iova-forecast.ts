@@ -7,8 +7,15 @@ import { DMA_MAPPING_ERROR, type GuestOperation } from './guest-operations.js';
 const PAGE = 4096n;
 /** Below 4 GiB as long as there is room. [linux v6.12 drivers/iommu/dma-iommu.c iommu_dma_alloc_iova] */
 const LAST_PFN = 2 ** 20 - 1;
-/** Interrupts, which are no memory. [linux v6.12 drivers/iommu/intel/iommu.c intel_iommu_get_resv_regions] */
+/** Interrupts of x86, which are no memory. [linux v6.12 drivers/iommu/intel/iommu.c intel_iommu_get_resv_regions] */
 const INTERRUPTS = { lo: 0xf_ee00, hi: 0xf_eeff };
+
+/** Options of {@link IovaForecast}. */
+export interface IovaForecastOptions {
+  readonly isX86: boolean;
+  /** What is unmapped is free at once: nothing waits for a flush. */
+  readonly isStrict: boolean;
+}
 /** Unmapped ranges that wait for a flush that the addresses show; more than any queue has. */
 const MAX_WAITING = 4096;
 /** Pages of one mapping at most: 1 GiB. */
@@ -30,16 +37,22 @@ export class IovaForecast {
   flushes = 0;
   /** Ranges that waited at most. */
   peakWaiting = 0;
-  readonly #iovas = new IovaRcache(new IovaDomain({ reserved: [INTERRUPTS] }));
+  readonly #iovas: IovaRcache;
+  readonly #isStrict: boolean;
   readonly #waiting: Pages[] = [];
   /** Of those waiting, how many may have come back with the last flush. */
   #doubtful = 0;
 
+  constructor({ isX86, isStrict }: IovaForecastOptions) {
+    this.#iovas = new IovaRcache(new IovaDomain({ reserved: isX86 ? [INTERRUPTS] : [] }));
+    this.#isStrict = isStrict;
+  }
+
   /** A mapping or an allocation. */
-  begin({ dmaAddr, size }: GuestOperation): Disagreement | undefined {
+  begin({ dmaAddr, size }: Pick<GuestOperation, 'dmaAddr' | 'size'>): Disagreement | undefined {
     const { pfn, count } = pagesOf(dmaAddr, size);
     if (count > MAX_PAGES || count < 1) return undefined;
-    if (dmaAddr !== DMA_MAPPING_ERROR) this.#release(pfn, count);
+    if (dmaAddr !== DMA_MAPPING_ERROR && !this.#isStrict) this.#release(pfn, count);
     const given = this.#iovas.alloc(count, LAST_PFN, false);
     if (given === pfn) return undefined;
     const model = given === 0 ? 'no room' : hex(BigInt(given) * PAGE + (dmaAddr % PAGE));
@@ -50,6 +63,10 @@ export class IovaForecast {
   end({ dmaAddr, size }: GuestOperation): undefined {
     const pages = pagesOf(dmaAddr, size);
     if (pages.count > MAX_PAGES || pages.count < 1) return;
+    if (this.#isStrict) {
+      this.#iovas.free(pages.pfn, pages.count);
+      return;
+    }
     this.#waiting.push(pages);
     this.peakWaiting = Math.max(this.peakWaiting, this.#waiting.length);
     if (this.#waiting.length > MAX_WAITING) this.#free(MAX_WAITING / 2);

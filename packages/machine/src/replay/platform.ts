@@ -3,13 +3,14 @@ import { type KernelProfile, parseKernelCommandLine, swiotlbPool } from '@pinhol
 import type { BouncePool } from './bounce-addresses.js';
 import type { ConsoleDigest } from './console-digest.js';
 import { routeFrom } from './device-route.js';
+import type { LoggedIommu } from './request-scout.js';
 import type { RunFacts } from './run-scout.js';
 
 /** What stands between a device and memory. */
 export interface Platform {
-  readonly machine: 'pseries' | 'x86-64' | 'unknown';
+  readonly machine: 'pseries' | 'x86-64' | 'arm64' | 'unknown';
   /** `generic`: the guest's kernel drives one, and the log does not say which. */
-  readonly iommu: 'spapr-tce' | 'intel-iommu' | 'generic' | 'none';
+  readonly iommu: 'spapr-tce' | LoggedIommu | 'generic' | 'none';
   /** The guest bounces every buffer. */
   readonly isBounceForced: boolean;
 }
@@ -21,26 +22,31 @@ const SEGMENT = 2 ** 18;
 /** What the files are of; undefined: a machine whose addresses nothing here predicts. */
 export function platformOf(facts: RunFacts, console: ConsoleDigest): Platform | undefined {
   const { guest, calls, boots, requests } = facts;
-  const isX86 = requests.hasVtd || /amd64|x86_64/.test(console.release ?? guest?.release ?? '');
-  const machine = isX86 ? 'x86-64' : 'unknown';
+  const machine = machineOf(requests.iommu, console.release ?? guest?.release ?? '');
   const isBounceForced = guest?.isBounceForced ?? false;
   const tce: Platform = { machine: 'pseries', iommu: 'spapr-tce', isBounceForced: false };
   if (calls > 0 || boots.length > 0 || guest?.hasCallEvents === true) return tce;
   if (guest === undefined) {
-    if (requests.hasVtd) return { machine, iommu: 'intel-iommu', isBounceForced };
-    return isX86 ? { machine, iommu: 'none', isBounceForced } : tce;
+    if (requests.iommu !== undefined) return { machine, iommu: requests.iommu, isBounceForced };
+    return machine === 'unknown' ? tce : { machine, iommu: 'none', isBounceForced };
   }
   // The second window of a pseries machine, if the log begins after it was made.
   const offsets = [...guest.devices.values()].flatMap(({ direct }) => [...direct.keys()]);
   if (offsets.some((offset) => offset !== 0n)) return tce;
   if (guest.hasIommuRanges) {
-    return { machine, iommu: requests.hasVtd ? 'intel-iommu' : 'generic', isBounceForced };
+    return { machine, iommu: requests.iommu ?? 'generic', isBounceForced };
   }
   const isDirect = [...guest.devices.values()].every(
     (maps) => routeFrom(maps, 0).kind === 'direct',
   );
   if (isDirect || guest.bounce !== undefined) return { machine, iommu: 'none', isBounceForced };
   return undefined;
+}
+
+// Debian's releases end with the architecture, others may begin with it or not have it.
+function machineOf(iommu: LoggedIommu | undefined, release: string): Platform['machine'] {
+  if (iommu === 'intel-iommu' || /amd64|x86_64/.test(release)) return 'x86-64';
+  return iommu === 'smmuv3' || /arm64|aarch64/.test(release) ? 'arm64' : 'unknown';
 }
 
 /**
@@ -61,7 +67,8 @@ export function poolOf(
   const { bytes, areas } = swiotlbPool(parameter, asked);
   const isFresh = bounce.isWhole;
   if (printed !== undefined) {
-    const size = Number(printed.end - printed.start) + 1;
+    // Kernels print the last byte or the one after it. [linux v6.12 kernel/dma/swiotlb.c swiotlb_print_info]
+    const size = Number(printed.end - printed.start) + Number(printed.end & 1n);
     if (printed.start < 2n ** 52n && size > 0 && size <= MAX_POOL && size % SEGMENT === 0) {
       return { base: Number(printed.start), bytes: size, areas, from: 'the console', isFresh };
     }

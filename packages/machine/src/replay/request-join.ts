@@ -3,8 +3,8 @@ import { hex } from '@pinhole/base';
 import { DmaDirection } from '@pinhole/memory';
 import type { Disagreement } from './address-model.js';
 import { DMA_MAPPING_ERROR, type GuestOperation } from './guest-operations.js';
+import type { IommuAccess } from './iommu-replay.js';
 import type { TakenRequest } from './virtqueue-replay.js';
-import type { IommuAccess } from './vtd-replay.js';
 
 /** Who is told what a join finds. */
 export interface JoinListener {
@@ -27,6 +27,10 @@ export interface RequestJoinOptions {
   readonly pagesOf: (operation: GuestOperation) => readonly bigint[] | undefined;
   /** The log has accesses through an IOMMU. */
   readonly followsAccesses: boolean;
+  /** What a device that may write a page may do: 2 write, 3 read it, too. */
+  readonly writable: bigint;
+  /** The table's entry of a page that is mapped for interrupts. */
+  readonly doorbellAt: (iova: bigint) => bigint | undefined;
 }
 
 /** A request, and its buffers. */
@@ -273,11 +277,16 @@ export class RequestJoin {
   }
 
   #check(access: IommuAccess): void {
-    const { iova, entry } = access;
+    const { iova } = access;
     const page = iova >> PAGE_SHIFT;
     const held = this.#pages.get(page) ?? [];
     const owner = held.find(({ dmaAddr, size }) => isWithin(iova, dmaAddr, size));
     if (owner === undefined) {
+      const doorbell = this.#options.doorbellAt(iova);
+      if (doorbell !== undefined) {
+        this.#compare(undefined, access, doorbell);
+        return;
+      }
       const unmap = this.#gone.get(page);
       if (held.length === 0 && unmap !== undefined) this.#listener.stale(access, unmap);
       else this.#listener.outside(access, held[0]);
@@ -293,13 +302,22 @@ export class RequestJoin {
           ? undefined
           : first + BigInt(pages) * PAGE;
     if (behind === undefined) return;
-    const model = behind + permissionOf(direction);
+    this.#compare(line, access, behind + this.#permissionOf(direction));
+  }
+
+  #compare(guestLine: number | undefined, { line, entry }: IommuAccess, model: bigint): void {
     if (entry === model) return;
-    this.#listener.mismatch(line, access.line, {
-      what: 'slpte',
+    this.#listener.mismatch(guestLine, line, {
+      what: 'entry',
       recorded: hex(entry),
       model: hex(model),
     });
+  }
+
+  // What the device may read, and write, of a page that Linux maps.
+  #permissionOf(direction: DmaDirection): bigint {
+    if (direction === DmaDirection.TO_DEVICE) return 1n;
+    return direction === DmaDirection.FROM_DEVICE ? this.#options.writable : 3n;
   }
 }
 
@@ -307,12 +325,6 @@ export class RequestJoin {
 const MAX_SIZE = 2 ** 30;
 /** Pages that are followed at one time: 16 GiB. */
 const MAX_PAGES = 2 ** 22;
-
-// What the device may read, and write, of a page that Linux maps. A page that it may write it may
-// always read. [linux v6.12 drivers/iommu/intel/iommu.c __domain_mapping]
-function permissionOf(direction: DmaDirection): bigint {
-  return direction === DmaDirection.TO_DEVICE ? 1n : 3n;
-}
 
 function isWithin(iova: bigint, start: bigint, size: number): boolean {
   // Beyond the page where a buffer begins, QEMU looks whole pages up.

@@ -6,8 +6,10 @@ import type { GuestFacts } from './guest-scout.js';
 
 /** What is known of the requests of a log. */
 export interface RequestFacts {
-  /** The emulated VT-d logged something. */
-  readonly hasVtd: boolean;
+  /** The emulated IOMMU that logged something. */
+  readonly iommu: LoggedIommu | undefined;
+  /** Virtqueues on which the guest talks to its IOMMU. */
+  readonly iommuQueues: ReadonlySet<string>;
   /** Boots, by devices that came into being. */
   readonly boots: number;
   /** Requests of the log before the guest's first one. */
@@ -22,6 +24,9 @@ export interface RequestFacts {
   readonly found: number;
   readonly of: number;
 }
+
+/** IOMMUs that QEMU emulates, with events in the catalogue. */
+export type LoggedIommu = 'intel-iommu' | 'smmuv3' | 'virtio-iommu';
 
 /** A request's segments: those that the device writes, and those that it reads. */
 type Shape = readonly [inNum: number, outNum: number];
@@ -39,6 +44,15 @@ const MAX_DEVICES = 4096;
 /** Of the requests that the guest's trace begins with, so many are as in the log, or none of them are. */
 const MIN_FOUND = 0.5;
 
+/** What QEMU logs of a request to a virtio-iommu, right after it is taken. */
+const IOMMU_REQUESTS: readonly string[] = [
+  'virtio_iommu_attach',
+  'virtio_iommu_detach',
+  'virtio_iommu_map',
+  'virtio_iommu_unmap',
+  'virtio_iommu_fill_resv_property',
+];
+
 /** Takes all of a log; keeps a few requests of each driver. */
 export class RequestScout {
   static readonly events: readonly string[] = [
@@ -46,6 +60,10 @@ export class RequestScout {
     'virtio_set_status',
     'vtd_inv_desc',
     'vtd_dmar_translate',
+    'smmuv3_translate_success',
+    'smmuv3_s1_range_inval',
+    'virtio_iommu_translate',
+    ...IOMMU_REQUESTS,
   ];
   #lives: Life[] = [];
   readonly #devices = new Set<string>();
@@ -53,20 +71,35 @@ export class RequestScout {
   #isReset = true;
   #isUsed = true;
   #boots = 0;
-  #hasVtd = false;
+  #iommu: LoggedIommu | undefined;
+  readonly #iommuQueues = new Set<string>();
+  /** The last request, until it is known whose it is. */
+  #popped: TraceEvent['args'] | undefined;
 
   event({ name, args }: TraceEvent): void {
-    if (name === 'virtqueue_pop') this.#pop(args);
+    const popped = this.#popped;
+    this.#popped = undefined;
+    if (popped !== undefined) {
+      if (IOMMU_REQUESTS.includes(name)) this.#iommuQueues.add(String(popped.vq));
+      else this.#pop(popped);
+    }
+    if (name === 'virtqueue_pop') this.#popped = args;
     else if (name === 'virtio_set_status') this.#status(args);
-    else if (name.startsWith('vtd_')) this.#hasVtd = true;
+    else if (name.startsWith('vtd_')) this.#iommu ??= 'intel-iommu';
+    else if (name.startsWith('smmuv3_')) this.#iommu ??= 'smmuv3';
+    else if (name.startsWith('virtio_iommu_')) this.#iommu ??= 'virtio-iommu';
   }
 
   facts(guest: GuestFacts | undefined, beginning: () => readonly GuestOperation[]): RequestFacts {
+    if (this.#popped !== undefined) this.#pop(this.#popped);
+    this.#popped = undefined;
     const found = this.#find(guest, beginning);
-    return { hasVtd: this.#hasVtd, boots: this.#boots, ...found };
+    const [iommu, iommuQueues] = [this.#iommu, this.#iommuQueues];
+    return { iommu, iommuQueues, boots: this.#boots, ...found };
   }
 
   #pop({ vq, in_num, out_num }: TraceEvent['args']): void {
+    if (this.#iommuQueues.has(String(vq))) return;
     if (this.#isReset && this.#lives.length < MAX_LIVES) {
       this.#lives.push({ base: this.#requests, shapes: [], queues: new Set() });
     }
@@ -91,7 +124,7 @@ export class RequestScout {
   #find(
     guest: GuestFacts | undefined,
     beginning: () => readonly GuestOperation[],
-  ): Omit<RequestFacts, 'hasVtd' | 'boots'> {
+  ): Omit<RequestFacts, 'iommu' | 'iommuQueues' | 'boots'> {
     const not = (text: string) => ({
       base: 0,
       device: undefined,

@@ -1,6 +1,7 @@
 /** What a run used: windows, hypercalls by request, devices. An observer of a replay. */
 import { BusAddresses } from './bus-addresses.js';
 import { DMA_MAPPING_ERROR, type GuestOperation } from './guest-operations.js';
+import { IommuProfile } from './iommu-profile.js';
 import type { ObservedCall, RunObserver } from './run-observer.js';
 import { isMapping, type LoggedCall, log2 } from './tce-call.js';
 import { type Mapped, type ProfiledWindow, WindowProfile } from './window-profile.js';
@@ -59,6 +60,8 @@ export class RunProfile implements RunObserver {
   readonly queues: Map<string, QueueUse> = new Map();
   /** How many requests took how many hypercalls. */
   readonly histogram: Map<number, number> = new Map();
+  /** Of a run without TCE windows. */
+  readonly iommu: IommuProfile = new IommuProfile();
   /** Requests whose buffers were still mapped at the end. */
   openRequests = 0;
   /** Lines of QEMU's log. */
@@ -76,6 +79,7 @@ export class RunProfile implements RunObserver {
 
   qemuEvent(...[event, line, observed]: Parameters<Required<RunObserver>['qemuEvent']>): void {
     this.lines = line;
+    this.iommu.qemuEvent(event, line);
     const { name, args } = event;
     const address = this.#addresses.event(event);
     if (observed !== undefined) this.#call(observed);
@@ -99,7 +103,8 @@ export class RunProfile implements RunObserver {
     }
   }
 
-  operation(...[operation, entries]: Parameters<Required<RunObserver>['operation']>): void {
+  operation(...[operation, entries, line]: Parameters<Required<RunObserver>['operation']>): void {
+    this.iommu.operation(operation, line);
     const { kind, device, dmaAddr } = operation;
     if (kind === 'map') {
       this.#device(device).maps += 1;
@@ -115,6 +120,7 @@ export class RunProfile implements RunObserver {
 
   /** After the replay: requests that still hold their buffers are counted as they are. */
   end(): void {
+    this.iommu.end(this.lines);
     const open = new Set<Request>();
     for (const window of this.windows.values()) {
       window.occupancy.until(this.lines);

@@ -61,7 +61,8 @@ export function mismatchesOf({
     guest.dmaAddressMismatches +
     guest.hcallMismatches +
     guest.inconsistentAddresses +
-    guest.requestMismatches
+    guest.requestMismatches +
+    guest.rangeMismatches
   );
 }
 

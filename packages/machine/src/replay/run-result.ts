@@ -5,10 +5,10 @@ import type { Finding } from './findings.js';
 import type { GuestReplayResult } from './guest-replay.js';
 import type { HypervisorReplayResult, ReplayMismatch } from './hypervisor-replay.js';
 import type { Inference } from './inference.js';
+import type { IommuReplay } from './iommu-replay.js';
 import type { RunObserver } from './run-observer.js';
 import type { RunFacts } from './run-scout.js';
 import type { VirtqueueReplay } from './virtqueue-replay.js';
-import type { VtdReplay } from './vtd-replay.js';
 import type { WindowUse } from './window-use.js';
 
 /** Options of `createRunReplay`. */
@@ -29,7 +29,7 @@ export interface DeviceSideResult {
   /** Requests that devices took off virtqueues. */
   readonly requests: number;
   readonly requestMismatches: number;
-  /** Of an emulated VT-d: descriptors of its invalidation queue. */
+  /** What the guest told its emulated IOMMU: descriptors, commands or requests. */
   readonly invalidations: number;
   readonly invalidationMismatches: number;
 }
@@ -84,16 +84,16 @@ export interface RunReplay {
 /** The devices' side of a result, and the mismatches that there were. */
 export function deviceSideOf(
   requests: VirtqueueReplay,
-  vtd: VtdReplay | undefined,
+  iommu: IommuReplay | undefined,
 ): DeviceSideResult & { readonly kept: readonly ReplayMismatch[] } {
   return {
     requests: requests.requests,
     requestMismatches: requests.mismatches.count,
-    invalidations: vtd?.invalidations ?? 0,
-    invalidationMismatches: vtd?.invalidationMismatches.count ?? 0,
+    invalidations: iommu?.invalidations ?? 0,
+    invalidationMismatches: iommu?.invalidationMismatches.count ?? 0,
     kept: [
-      ...(vtd?.translationMismatches.kept ?? []),
-      ...(vtd?.invalidationMismatches.kept ?? []),
+      ...(iommu?.translationMismatches.kept ?? []),
+      ...(iommu?.invalidationMismatches.kept ?? []),
       ...requests.mismatches.kept,
     ],
   };

@@ -77,6 +77,7 @@ export class VirtqueueReplay {
     else if (name === 'virtqueue_fill') this.#fill(args, line);
     else if (name === 'virtqueue_flush') this.#flush(args, line);
     else if (name === 'virtio_queue_notify') this.#notify(args, line);
+    else if (name === 'virtio_notify') this.#interrupt(args, line);
     else if (name === 'virtio_blk_handle_read') this.#handle(args, line, false);
     else if (name === 'virtio_blk_handle_write') this.#handle(args, line, true);
     else if (name === 'virtio_blk_req_complete') this.#complete(args, line);
@@ -154,6 +155,17 @@ export class VirtqueueReplay {
     queue.vdev = vdev;
     queue.number = number;
     if (this.#numbers.size < MAX_QUEUES) this.#numbers.set(`${vdev} ${number}`, known);
+  }
+
+  // A device interrupts for a queue that was kicked.
+  #interrupt(args: TraceEvent['args'], line: number): void {
+    const [vdev, vq] = [String(args.vdev), String(args.vq)];
+    const known = this.#queues.get(vq);
+    if (!this.#isWhole || this.#queues.size >= MAX_QUEUES) return;
+    this.mismatches.compare(line, 'virtio_notify', [
+      ['vq', vq, known === undefined ? undefined : vq],
+      ['vdev', vdev, known?.vdev ?? vdev],
+    ]);
   }
 
   // A driver sets bits one after the other, and clears them only all at once.

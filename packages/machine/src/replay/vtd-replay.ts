@@ -1,26 +1,7 @@
 /** QEMU's emulated VT-d: which translations it caches, and what the guest invalidates. */
 import type { TraceEvent } from '@pinhole/base';
+import type { IommuListener, IommuReplay } from './iommu-replay.js';
 import { MismatchLog } from './mismatch-log.js';
-
-/** A device access through the IOMMU, from the cache or from the guest's tables. */
-export interface IommuAccess {
-  readonly line: number;
-  /** Bus, device and function of the requester. */
-  readonly sid: number;
-  readonly iova: bigint;
-  /** The table's entry: the page, and what is allowed. */
-  readonly entry: bigint;
-  /** The IOTLB had it. */
-  readonly isHit: boolean;
-}
-
-/** What follows the IOMMU. */
-export interface IommuListener {
-  accessed?(access: IommuAccess): void;
-  denied?(sid: number, iova: bigint, line: number): void;
-  /** All translations of a domain, or of all, are forgotten. */
-  flushed?(line: number): void;
-}
 
 interface Cached {
   readonly entry: bigint;
@@ -63,7 +44,7 @@ const DETAIL: Readonly<Record<string, string>> = {
  * Predicts which accesses the IOTLB serves, and checks each translation and each invalidation of a
  * QEMU log. [qemu v7.2 hw/i386/intel_iommu.c vtd_lookup_iotlb, vtd_update_iotlb, vtd_process_inv_desc]
  */
-export class VtdReplay {
+export class VtdReplay implements IommuReplay {
   readonly translationMismatches: MismatchLog;
   readonly invalidationMismatches: MismatchLog;
   translations = 0;

@@ -1,0 +1,72 @@
+/**
+ * Every recording of x86 and arm64, all files joined, inference included: nothing disagrees, and
+ * nothing is passed over. What is expected is counted by meta.json.
+ */
+import { type Recording, recordings } from '@pinhole/recordings';
+import { describe, expect, test } from 'vitest';
+import { mismatchesOf } from '../../src/index.js';
+import { filesOf, problemsOf, replayRun } from '../replay-run.js';
+
+const others = recordings.filter(({ meta }) => ['q35', 'virt'].includes(meta.machine));
+
+/** What stands between the devices and memory, by the command line. */
+function iommuOf({ meta: { qemuCommand } }: Recording): string {
+  return /intel-iommu|smmuv3|virtio-iommu/.exec(qemuCommand)?.[0] ?? 'none';
+}
+
+test('all of them are here', () => {
+  expect(others.length).toBeGreaterThanOrEqual(8);
+});
+
+describe.each(others.map((recording) => [recording.name, recording] as const))(
+  '%s',
+  (_, recording) => {
+    const run = replayRun(filesOf(recording));
+    const { guest, hypervisor, inferred, findings } = run.report;
+    const { qemuEvents: log, guestEvents: trace, machine, linux, smp } = recording.meta;
+    const iommu = iommuOf(recording);
+
+    test('nothing disagrees, every line was read', () => {
+      expect(guest?.mismatches).toEqual([]);
+      expect(hypervisor.mismatches).toEqual([]);
+      expect([mismatchesOf(run.report), problemsOf(run), run.isRefused]).toEqual([0, 0, false]);
+      expect(findings.filter(({ severity }) => severity !== 'info')).toEqual([]);
+    });
+
+    test('the machine is known', () => {
+      expect(inferred).toMatchObject({
+        platform: machine === 'virt' ? 'arm64' : 'x86-64',
+        iommu,
+        joined: 'by requests',
+        kernel: recording.kernel,
+        release: linux.split(' ')[0],
+        cpus: smp,
+        boots: recording.boots,
+      });
+    });
+
+    test('every mapping of the guest and every access of the devices was checked', () => {
+      const { map = 0, unmap = 0 } = trace;
+      const paired = { 'virtio-iommu': map + unmap, smmuv3: unmap }[iommu] ?? 0;
+      expect(guest).toMatchObject({
+        maps: trace.dma_map_page,
+        unmaps: trace.dma_unmap_page,
+        allocs: trace.dma_alloc,
+        failedMaps: 0,
+        consistentAddresses: 0,
+        rangesPaired: paired,
+      });
+      const accesses =
+        (log.vtd_dmar_translate ?? 0) +
+        (log.smmuv3_translate_success ?? 0) +
+        (log.virtio_iommu_translate ?? 0);
+      expect(hypervisor).toMatchObject({ requests: log.virtqueue_pop, translations: accesses });
+    });
+
+    test('each request of the disk is made of mappings of the trace', () => {
+      const own = (log.virtio_blk_req_complete ?? 0) / recording.boots;
+      // A PC's firmware reads one sector.
+      expect(guest?.requestsJoined).toBe(own - (machine === 'q35' ? 1 : 0));
+    });
+  },
+);
