@@ -22,6 +22,7 @@ export type { QemuErrorCode } from './errors.js';
 export { QemuError } from './errors.js';
 export type { BufferMapper, GlobalBounce } from './qemu-mapper.js';
 export { QemuMapper } from './qemu-mapper.js';
+export { phbIommu, rangesIommu, spaceIommu } from './vhost/iommu-address-spaces.js';
 export type {
   IommuAddressSpace,
   IommuTlbEntry,

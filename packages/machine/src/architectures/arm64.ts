@@ -18,6 +18,7 @@ import {
   HypervisorView,
   PageOwnership,
 } from '@pinhole/memory';
+import { rangesIommu, spaceIommu } from '@pinhole/qemu';
 import {
   type Architecture,
   defineArchitecture,
@@ -25,7 +26,6 @@ import {
   type PlatformOptions,
 } from '../architecture.js';
 import type { MachineConfig } from '../scenario-config.js';
-import { rangesIommu, spaceIommu } from '../vhost-iommu.js';
 import {
   buildIommuBus,
   checkIommu,

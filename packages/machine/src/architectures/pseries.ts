@@ -18,6 +18,7 @@ import {
   type MemoryRegion,
   PageOwnership,
 } from '@pinhole/memory';
+import { phbIommu } from '@pinhole/qemu';
 import type { SpaprPhb } from '@pinhole/tce';
 import {
   type Architecture,
@@ -28,7 +29,6 @@ import {
 } from '../architecture.js';
 import type { MachineConfig } from '../scenario-config.js';
 import { createSpaprMachine } from '../spapr-config.js';
-import { phbIommu } from '../vhost-iommu.js';
 import { checkIommu, physicalDma } from './iommu-bus.js';
 
 /** Below this the kernel image and what firmware left; pages come from above. */

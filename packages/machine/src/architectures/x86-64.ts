@@ -19,6 +19,7 @@ import {
   type MemoryRegion,
   PageOwnership,
 } from '@pinhole/memory';
+import { spaceIommu } from '@pinhole/qemu';
 import {
   type Architecture,
   defineArchitecture,
@@ -26,7 +27,6 @@ import {
   type PlatformOptions,
 } from '../architecture.js';
 import type { GuestConfig, MachineConfig } from '../scenario-config.js';
-import { spaceIommu } from '../vhost-iommu.js';
 import {
   buildIommuBus,
   checkIommu,

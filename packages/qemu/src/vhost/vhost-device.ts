@@ -32,6 +32,11 @@ import { VhostStall } from './vhost-stall.js';
 export interface VhostSettings {
   /** The bus, if there is an IOMMU in front of it. */
   readonly iommu?: IommuAddressSpace;
+  /**
+   * Where QEMU's half is if it is not this one: it takes the data plane's messages, and gives its own
+   * to `backend`. There is no use for `iommu` then.
+   */
+  readonly frontEnd?: (message: VhostIotlbMessage) => void;
   /** vhost's `max_iotlb_entries`; 0: no limit. Default: 2048. */
   readonly maxIotlbEntries?: number;
   /** Wraps what the data plane sees of memory, for who wants to watch. */
@@ -79,18 +84,18 @@ export class VhostDevice {
   #removeNotifier: (() => void) | undefined;
 
   constructor(options: VhostDeviceOptions) {
-    const { id, memory, iommu, iommuPlatform, systemMemory, maxIotlbEntries } = options;
+    const { id, memory, iommu, iommuPlatform, systemMemory, maxIotlbEntries, frontEnd } = options;
     this.#options = options;
     this.#tracer = options.tracer ?? NO_TRACE;
     // [qemu v7.2 hw/virtio/vhost.c vhost_dev_has_iommu]
-    this.#iommu = iommuPlatform ? iommu : undefined;
+    this.#iommu = iommuPlatform && frontEnd === undefined ? iommu : undefined;
     const limit = maxIotlbEntries ?? VHOST_MAX_IOTLB_ENTRIES;
-    if (this.#iommu !== undefined) {
+    if (this.#iommu !== undefined || (iommuPlatform && frontEnd !== undefined)) {
       this.backend = new VhostBackend({
         id,
         memory,
         maxIotlbEntries: limit,
-        send: (message) => this.handleIotlbMessage(message),
+        send: frontEnd ?? ((message) => this.handleIotlbMessage(message)),
         retry: (queue) => options.kick(queue),
         tracer: this.#tracer,
       });
@@ -108,7 +113,9 @@ export class VhostDevice {
   /** The features that the data plane is told. [qemu v7.2 hw/virtio/vhost.c vhost_dev_set_features] */
   get backendFeatures(): bigint {
     const features = this.#options.features();
-    return this.#iommu === undefined ? features & ~featureBits(VIRTIO_F_ACCESS_PLATFORM) : features;
+    return this.backend === undefined
+      ? features & ~featureBits(VIRTIO_F_ACCESS_PLATFORM)
+      : features;
   }
 
   /** The driver writes the status: the data plane runs while DRIVER_OK is set. [qemu v7.2 hw/block/vhost-user-blk.c vhost_user_blk_set_status] */
@@ -256,13 +263,15 @@ function partSizes(size: number, features: bigint): readonly [avail: number, use
   return [4 + 2 * size + event, 4 + 8 * size + event];
 }
 
-function explain({ iommu, iommuPlatform }: VhostDeviceOptions, limit: number): string {
+function explain(options: VhostDeviceOptions, limit: number): string {
+  const { iommu, iommuPlatform, frontEnd } = options;
   if (!iommuPlatform) {
     return 'vhost, iommu_platform=off: system memory, past any IOMMU; no IOTLB';
   }
-  if (iommu === undefined) {
+  const bus = frontEnd === undefined ? iommu?.name : 'whatever the front-end answers for';
+  if (bus === undefined) {
     return 'vhost, iommu_platform=on, but no IOMMU: ACCESS_PLATFORM is hidden from the backend, which takes addresses for guest-physical ones; no IOTLB';
   }
   const entries = limit === 0 ? 'any number of' : String(limit);
-  return `vhost, iommu_platform=on: bus addresses of ${iommu.name}, through an IOTLB of ${entries} entries`;
+  return `vhost, iommu_platform=on: bus addresses of ${bus}, through an IOTLB of ${entries} entries`;
 }

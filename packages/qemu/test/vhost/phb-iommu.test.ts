@@ -3,7 +3,7 @@ import { hi32, lo32 } from '@pinhole/base';
 import { createGuestMemory, DmaAccess } from '@pinhole/memory';
 import { SpaprPhb, type SpaprPhbOptions, type TceTable } from '@pinhole/tce';
 import { describe, expect, test } from 'vitest';
-import { phbIommu } from '../../src/vhost-iommu.js';
+import { phbIommu } from '../../src/vhost/iommu-address-spaces.js';
 
 const SECOND = 2n ** 59n;
 const memory = createGuestMemory({ regions: [{ base: 0, size: 2 ** 26 }] });

@@ -1,7 +1,7 @@
 import { hi32, lo32 } from '@pinhole/base';
 import { type DmaSpace, DmaStatus, IOMMU_PAGE_SIZE, type IommuSpace } from '@pinhole/memory';
-import type { IommuAddressSpace } from '@pinhole/qemu';
 import type { SpaprPhb } from '@pinhole/tce';
+import type { IommuAddressSpace } from './types.js';
 
 /**
  * A pseries host bridge as vhost sees it. Each window has its notifier, from when it opens; the bridge
