@@ -108,7 +108,7 @@ describeS390x('channel programs', () => {
         pair = new Pair(machine, device, number);
       });
 
-      test(`${PROGRAMS} random programs: the same status, residual count and bytes of memory`, () => {
+      test(`${PROGRAMS} random programs and kicks: the same status, residual count and bytes of memory`, () => {
         const seen = new Set<string>();
         for (let seed = 0; seed < PROGRAMS; seed += 1) {
           const { program, real, model } = pair.step(seed);
@@ -166,6 +166,8 @@ interface Outcome {
   readonly status: ChannelStatus;
   /** Commands that were begun. */
   readonly commands: number;
+  /** What a kick after it gave. */
+  readonly kicked: number;
   /** The bytes of the programs' memory. */
   readonly memory: string;
 }
@@ -211,18 +213,20 @@ class Pair {
     };
     const program = randomProgram(rng, limits, [this.#machine.memory, this.#memory]);
     const end = this.real.run(program);
-    const model = this.#runModel(program);
+    const queue = rng.below(3) > 0 ? rng.below(2) : rng.below(1030);
+    const model = { ...this.#runModel(program), kicked: this.model.notify(queue, 0) };
     // After an error it is whatever the command had got to.
     if (!model.status.ok) this.#count = end.residual;
     const real = {
       status: statusOf(end),
       commands: end.commands,
+      kicked: this.real.notify(queue, 0),
       memory: payloadsOf(this.#machine.memory),
     };
     return { program, real, model };
   }
 
-  #runModel(program: readonly ProgramCommand[]): Outcome {
+  #runModel(program: readonly ProgramCommand[]): Omit<Outcome, 'kicked'> {
     let status: ChannelStatus = { ok: true, residual: 0 };
     let commands = 0;
     for (const command of program) {

@@ -10,7 +10,7 @@ export const PAYLOADS_SIZE = 0x800;
 const SLOT = 0x200;
 /** Commands of a program, at most. */
 const LENGTH = 3;
-/** Rings lie in memory that stays zero: kicked or not, there is nothing to do. */
+/** Rings lie anywhere in memory that stays zero: kicked or not, there is nothing to do. */
 const RINGS = USER + 0x10_0000;
 
 /** What the campaign may ask, so that QEMU's known shortfalls stay out of it. */
@@ -72,7 +72,7 @@ function pickCode(rng: Rng, { revision, isTransitional }: Limits): number {
 function payloadOf(rng: Rng, code: number, { isTransitional }: Limits): Uint8Array {
   const u16 = (value: number): number[] => [(value >> 8) & 0xff, value & 0xff];
   const u64 = (value: number): number[] => [0, 0, 0, 0, ...u16(value >>> 16), ...u16(value)];
-  const ring = (): number => [0, RINGS + rng.below(0x10_0000)][rng.below(8) === 0 ? 0 : 1] ?? 0;
+  const ring = (): number => RINGS + rng.below(0x10_0000);
   const index = (): number => [1, 2, 1023, 1024, rng.below(65_536)][rng.below(10)] ?? 0;
   const indicator = (): number =>
     [0, USER + 0x2000 + rng.below(64)][rng.below(3) === 0 ? 0 : 1] ?? 0;
@@ -96,7 +96,8 @@ function payloadOf(rng: Rng, code: number, { isTransitional }: Limits): Uint8Arr
       return Uint8Array.from([...u16(index()), ...some(2)]);
     case Ccw.SET_VQ: {
       const size = [0, 1, 3, 16, 64, 256, 257, 1024, 1025, rng.below(65_536)][rng.below(10)] ?? 0;
-      const block = [...u64(ring()), ...some(4), ...u16(index()), ...u16(size)];
+      const desc = rng.below(8) === 0 ? 0 : ring();
+      const block = [...u64(desc), ...some(4), ...u16(index()), ...u16(size)];
       return Uint8Array.from([...block, ...u64(ring()), ...u64(ring())]);
     }
     case Ccw.SET_IND:
