@@ -1,6 +1,12 @@
 import { ModelError } from '@pinhole/base';
 import { type DeviceDma, GuestPages, hasRestrictedVirtioAccess } from '@pinhole/guest';
-import { createGuestMemory, createSystemMemorySpace } from '@pinhole/memory';
+import {
+  createGuestMemory,
+  createSystemMemorySpace,
+  type DmaSpace,
+  DmaStatus,
+  type GuestMemory,
+} from '@pinhole/memory';
 import {
   type Architecture,
   defineArchitecture,
@@ -26,7 +32,9 @@ const GRANT_ENTRIES = 64 * 512;
 
 /**
  * A guest of Xen, whose virtio devices are somewhere in another domain. With `settings.grants` that
- * domain gets at nothing but what is granted to it; else it may map all of the guest.
+ * domain gets at nothing but what is granted to it, whatever the flag says; else it may map all of the
+ * guest. Grants are bus addresses for kernels with CONFIG_XEN_VIRTIO, which Debian's do not have; older
+ * kernels give physical addresses. [linux v6.1 drivers/xen/Kconfig XEN_VIRTIO]
  */
 export const xen: Architecture = defineArchitecture({
   id: 'xen',
@@ -84,7 +92,7 @@ function buildXen(options: PlatformOptions): Platform {
             ? 'dma-direct: the kernel knows no grants as bus addresses'
             : 'dma-direct: bus addresses are physical addresses',
         });
-  const systemMemory = createSystemMemorySpace(memory);
+  const systemMemory = table === undefined ? createSystemMemorySpace(memory) : foreign(memory);
   return {
     guestMemory: memory,
     hypervisorMemory: memory,
@@ -111,9 +119,24 @@ function buildXen(options: PlatformOptions): Platform {
       privateBytesWriteRefused: 0,
     }),
     reach: (space) => {
-      const bytes = space === table ? table.reachablePages() * XEN_PAGE_SIZE : machine.memory;
+      const granted = space === table ? (table?.reachablePages() ?? 0) * XEN_PAGE_SIZE : 0;
+      const bytes = table === undefined ? machine.memory : granted;
       return { addressable: bytes, plaintext: bytes };
     },
+  };
+}
+
+/** Guest-physical addresses of a guest that the backend has no right to map. */
+function foreign(memory: GuestMemory): DmaSpace {
+  const space = createSystemMemorySpace(memory);
+  return {
+    name: 'guest memory, which the backend may not map',
+    isIdentity: true,
+    translate: (hi, lo, length, access, out) =>
+      space.translate(hi, lo, length, access, out) === DmaStatus.OK
+        ? DmaStatus.NO_PERMISSION
+        : DmaStatus.NOTHING_THERE,
+    covers: () => false,
   };
 }
 

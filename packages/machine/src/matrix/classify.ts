@@ -134,9 +134,9 @@ function contract({ evidence, counters }: RunReport): CellFinding[] {
   return [{ outcome: 'contract-broken', text: `contract broken: ${texts.join('; ')}` }];
 }
 
-// Both sides mean an address of the same kind, and nothing is mapped there.
-function isMissing({ guest, device, landed }: Misread): boolean {
-  return guest === device && landed === null;
+// Both sides mean the same place, and nothing is mapped there.
+function isMissing({ guest, device, address, meant, landed }: Misread): boolean {
+  return landed === null && (guest === device || address === meant);
 }
 
 function givenAddress({ guest, address, meant }: Misread): string {

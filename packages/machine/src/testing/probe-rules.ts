@@ -84,14 +84,15 @@ function namesItsPath(error: unknown): boolean {
   return typeof path === 'string' && /^(machine|guest)\.\w/.test(path) && error.message !== '';
 }
 
-/** System memory is where a device works without the flag. */
+/** System memory is where a device works without the flag, if it is let. */
 export function checkPhysical(platform: Platform, where: string, findings: Findings): void {
   const { guestMemory, systemMemory } = platform;
   const out: Translation = { gpa: 0, length: 0 };
   for (const { base, size } of guestMemory.regions) {
     for (const gpa of [base, base + size - 1]) {
       const status = systemMemory.translate(hiOf(gpa), loOf(gpa), 1, DmaAccess.READ, out);
-      const isKept = systemMemory.isIdentity && status === DmaStatus.OK && out.gpa === gpa;
+      const isThere = status === DmaStatus.OK && out.gpa === gpa;
+      const isKept = systemMemory.isIdentity && (isThere || status === DmaStatus.NO_PERMISSION);
       findings.hold('physical', isKept, () => {
         return `${where}: expected system memory to show 0x${gpa.toString(16)} there, found status ${status}, 0x${out.gpa.toString(16)}`;
       });

@@ -73,6 +73,14 @@ describe('the backend maps grants', () => {
     expect(report.reach.addressable).toBe(0);
   });
 
+  test('and without the flag nothing either: it has no right to map what was not granted', () => {
+    const report = xen(false, grants, { kernel: 'linux-5.10' });
+    expect(report.refusal).toBe(null);
+    expect(report.verdict.text).toMatch(/^I\/O hangs: /);
+    expect([report.reach.addressable, report.counters.tcesPeak]).toEqual([0, 0]);
+    expect(report.counters.strayBytesRead + report.counters.strayBytesWritten).toBe(0);
+  });
+
   test('a backend that keeps what it mapped: the guest gives it nothing more, for good', () => {
     const report = xen(true, { grants: true, backendHolds: true });
     expect(report.verdict.text).toMatch(/^I\/O hangs: .*-ENOMEM, requeued 100 times/);
