@@ -1,11 +1,11 @@
-import { formatSize } from '@pinhole/base';
-import type { Answer, Cost, CostRow, DeviceExplanation, Fix, Risk } from '@pinhole/machine';
+import type { Answer, Cost, DeviceExplanation, Fix, Risk } from '@pinhole/machine';
 import { readTimesText } from './costs.js';
+import { costColumns } from './explain-costs.js';
 import { answerMark } from './explain-marks.js';
 import { breakable, type Html, html } from './report/html.js';
 import { SEVERITY_MARKS, type Tone } from './report/marks.js';
 import { badge, card, facts, fold, note, steps } from './report/parts.js';
-import { type TableColumn, table } from './report/table.js';
+import { table } from './report/table.js';
 
 /** The name of a device, and its driver where the name does not say it. */
 export function deviceTitle({ name, driver }: DeviceExplanation): string {
@@ -69,22 +69,10 @@ function fixHtml({ change, effect, isVerified }: Fix): Html {
 
 function costHtml(cost: Cost | null, label: string): Html {
   if (cost === null) return html`<p class="dim">No cost was counted: no I/O goes through.</p>`;
-  const number = (head: string, cell: TableColumn<CostRow>['cell']): TableColumn<CostRow> => ({
-    head,
-    isNumber: true,
-    cell,
-  });
-  const how = cost.origin === 'model' ? 'counted in a run of the model' : 'by rule';
   return html`${table({
     label: `Costs, ${label}`,
-    caption: `What one read costs, ${how}`,
-    columns: [
-      { head: 'read', cell: ({ size }) => formatSize(size) },
-      number('hypercalls', ({ hcalls }) => String(hcalls)),
-      number('translations', ({ translations }) => String(translations ?? '')),
-      number('copied', ({ bytesCopied }) => formatSize(bytesCopied)),
-      number('segments', ({ segments }) => String(segments ?? '')),
-    ],
+    caption: 'What one read costs, counted in a run of the model',
+    columns: costColumns(cost).map(({ head, of }, at) => ({ head, isNumber: at > 0, cell: of })),
     rows: cost.rows,
   })}${timesHtml(cost)}${cost.notes.map((text) => html`<p class="dim">${text}</p>\n`)}`;
 }

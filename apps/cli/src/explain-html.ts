@@ -1,5 +1,5 @@
 import { formatSize } from '@pinhole/base';
-import type { Answer, Explanation } from '@pinhole/machine';
+import type { Answer, CostRow, Explanation } from '@pinhole/machine';
 import { deviceCard, deviceTitle } from './explain-html-device.js';
 import { answerMark } from './explain-marks.js';
 import { rangeChart } from './report/chart-ranges.js';
@@ -100,12 +100,16 @@ function overview(explanation: Explanation): Html {
   }
   columns.push(
     { head: 'path', cell: ({ answer }) => badge(answerMark(answer)) },
-    ...sizesOf(rows).map(
-      (size): TableColumn<Row> => ({
-        head: `hypercalls, ${formatSize(size)}`,
-        isNumber: true,
-        cell: ({ answer }) => hcallsOf(answer, size)?.toString() ?? '',
-      }),
+    ...MAPPING.flatMap(({ head, of }) =>
+      sizesOf(rows)
+        .filter(() => rows.some(({ answer }) => answer.cost?.rows.some((row) => of(row) > 0)))
+        .map(
+          (size): TableColumn<Row> => ({
+            head: `${head}, ${formatSize(size)}`,
+            isNumber: true,
+            cell: ({ answer }) => countOf(answer, size, of)?.toString() ?? '',
+          }),
+        ),
     ),
     {
       head: 'device reaches',
@@ -122,7 +126,8 @@ function overview(explanation: Explanation): Html {
   );
   return table({
     label: 'Table of devices',
-    caption: 'Hypercalls: of one read of that size. Nothing stands where it was not counted.',
+    caption:
+      'Hypercalls and IOMMU maps: of one read of that size. Nothing stands where it was not counted.',
     columns,
     rows,
   });
@@ -133,15 +138,26 @@ function sizesOf(rows: readonly Row[]): number[] {
   return [...new Set(sizes)].sort((a, b) => a - b);
 }
 
-function hcallsOf({ cost }: Answer, size: number): number | undefined {
-  return cost?.rows.find((row) => row.size === size)?.hcalls;
+type Count = (row: CostRow) => number;
+
+const hcalls: Count = (row) => row.hcalls;
+
+/** What maps cost a guest: the one or the other. */
+const MAPPING: readonly { readonly head: string; readonly of: Count }[] = [
+  { head: 'hypercalls', of: hcalls },
+  { head: 'maps', of: ({ iommu }) => iommu.maps },
+];
+
+function countOf({ cost }: Answer, size: number, of: Count): number | undefined {
+  const row = cost?.rows.find((one) => one.size === size);
+  return row === undefined ? undefined : of(row);
 }
 
 // None where no read costs a hypercall.
 function costChart(explanation: Explanation): Html | undefined {
   const rows = rowsOf(explanation).filter(({ answer }) => answer.cost !== null);
   const sizes = sizesOf(rows);
-  if (!rows.some(({ answer }) => sizes.some((size) => (hcallsOf(answer, size) ?? 0) > 0))) {
+  if (!rows.some(({ answer }) => sizes.some((size) => (countOf(answer, size, hcalls) ?? 0) > 0))) {
     return undefined;
   }
   return figure(
@@ -153,8 +169,8 @@ function costChart(explanation: Explanation): Html | undefined {
       groups: rows.map(({ device, answer }) => ({
         label: explanation.kernels.length > 1 ? `${device}, ${answer.kernel}` : device,
         values: sizes.map((size) => {
-          const hcalls = hcallsOf(answer, size);
-          return hcalls === undefined ? null : { low: hcalls, mid: hcalls, high: hcalls };
+          const count = countOf(answer, size, hcalls);
+          return count === undefined ? null : { low: count, mid: count, high: count };
         }),
       })),
     }),

@@ -1,15 +1,14 @@
 /** An explanation for people: prose and small tables, at any width from 40 columns on. */
-import { formatSize } from '@pinhole/base';
 import type {
   Answer,
   Cost,
-  CostRow,
   DeviceExplanation,
   Difference,
   Explanation,
   Risk,
 } from '@pinhole/machine';
 import { readTimesText } from './costs.js';
+import { costColumns } from './explain-costs.js';
 import { answerMark } from './explain-marks.js';
 import { SEVERITY_MARKS, type Tone } from './report/marks.js';
 import { type Colors, colorsIf, markText, paint, type TerminalOptions } from './terminal-style.js';
@@ -139,20 +138,21 @@ class Page {
       this.#wrap('none counted: no I/O goes through', '        ', '  cost: ');
       return;
     }
-    const how = cost.origin === 'model' ? 'counted in a run of the model' : 'by rule';
-    this.#wrap(`of one read, ${how}`, '        ', '  cost: ');
-    const head = ['read', 'hcalls', 'translations', 'copied', 'segments'];
-    const rows = [head, ...cost.rows.map(costCells)];
-    const widths = head.map((_, at) => Math.max(...rows.map((row) => (row[at] ?? '').length)));
-    const fits = widths.reduce((sum, width) => sum + width + 2, 4) <= this.#width;
-    for (const row of rows) {
-      const cells = fits ? row : row.slice(0, 3);
+    this.#wrap('of one read, counted in a run of the model', '        ', '  cost: ');
+    const columns = costColumns(cost);
+    const widths = columns.map(({ head, of }) =>
+      Math.max(head.length, ...cost.rows.map((row) => of(row).length)),
+    );
+    // As many as there is room for; the others go below.
+    const used = widths.map((_, at) => widths.slice(0, at + 1).reduce((sum, w) => sum + w + 2, 2));
+    const fitting = used.filter((width) => width <= this.#width).length;
+    for (const row of [undefined, ...cost.rows]) {
+      const cells = columns.slice(0, fitting).map(({ head, of }) => (row ? of(row) : head));
       const line = cells.map((cell, at) => cell.padStart(widths[at] ?? 0)).join('  ');
       this.lines.push(`    ${line}`.trimEnd());
     }
-    if (!fits) {
-      const copied = cost.rows.map(({ bytesCopied }) => formatSize(bytesCopied)).join(', ');
-      this.#wrap(`copied: ${copied}`, '      ', '    ');
+    for (const { head, of } of columns.slice(fitting)) {
+      this.#wrap(`${head}: ${cost.rows.map(of).join(', ')}`, '      ', '    ');
     }
     const times = cost.times === null ? [] : readTimesText(cost.times);
     for (const [at, text] of times.entries()) {
@@ -216,15 +216,4 @@ function itemsOf(kernel: string, value: string): { text: string; isItem: boolean
   if (lines.length === 1) return [{ text: `${kernel}: ${value}`, isItem: false }];
   const items = lines.map((text) => ({ text, isItem: true }));
   return [{ text: `${kernel}:`, isItem: false }, ...items];
-}
-
-function costCells(row: CostRow): string[] {
-  const count = (value: number | null): string => (value === null ? '-' : String(value));
-  return [
-    formatSize(row.size),
-    String(row.hcalls),
-    count(row.translations),
-    formatSize(row.bytesCopied),
-    count(row.segments),
-  ];
 }

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { PATHS } from '../src/explain/explanation.js';
 import { parseQemuOpts } from '../src/explain/qemu-opts.js';
 import { splitShellWords } from '../src/explain/shell-words.js';
 import { ExplainError, type Explanation, explain } from '../src/index.js';
@@ -208,7 +209,7 @@ test.each([
   expect(answerOf(`qemu-system-x86_64 ${line}`).path.id).toBe(path);
 });
 
-test('other platforms have their own rules', () => {
+test('other platforms', () => {
   const arm = 'qemu-system-aarch64 -M virt';
   expect(
     answerOf(`${arm},iommu=smmuv3 -device virtio-blk-pci,disable-legacy=on,iommu_platform=on`).path
@@ -222,6 +223,108 @@ test('other platforms have their own rules', () => {
       `${s390} -M s390-ccw-virtio,confidential-guest-support=pv0 -object s390-pv-guest,id=pv0 -device virtio-blk-ccw`,
     ).path.id,
   ).toBe('bounced');
+});
+
+test.each([
+  [
+    'qemu-system-x86_64 -M q35 -device amd-iommu -device virtio-blk-pci,disable-legacy=on,iommu_platform=on',
+    'the model does not have amd-iommu',
+  ],
+  [
+    'qemu-system-s390x -nodefaults -device virtio-blk-pci,disable-legacy=on,iommu_platform=on',
+    "the model does not have s390x's PCI",
+  ],
+  [
+    'qemu-system-aarch64 -M virt -nodefaults -append swiotlb=force -device virtio-blk-pci,disable-legacy=on,iommu_platform=on',
+    'swiotlb=force',
+  ],
+  [
+    'qemu-system-ppc64 -M powernv -device virtio-blk-pci,disable-legacy=on,iommu_platform=on',
+    'the model does not have powernv machines',
+  ],
+  [
+    'qemu-system-x86_64 -M xenfv,confidential-guest-support=c -object sev-guest,id=c -device virtio-blk-pci',
+    'the model does not have sev guests on xen',
+  ],
+])('what the model does not have is not known, and why: %s', (line, why) => {
+  const { path, steps, cost, fixes } = answerOf(line);
+  expect(path.id).toBe('unknown');
+  expect(steps.at(-1)?.text).toContain(why);
+  expect([cost, fixes]).toEqual([null, []]);
+});
+
+test('past an IOMMU that the model does not have, the path is known', () => {
+  const line = 'qemu-system-x86_64 -M q35 -device amd-iommu -device virtio-blk-pci';
+  expect(answerOf(line).path.id).toBe('physical');
+});
+
+test('a machine whose memory the model cannot have is counted with other memory, and said to be', () => {
+  const notes = (memory: string): string =>
+    answerOf(
+      `qemu-system-x86_64 -M microvm -m ${memory} -device virtio-blk-device`,
+    ).cost?.notes.join('; ') ?? '';
+  expect(notes('128M')).toContain('counted with 256 MiB of memory');
+  expect(notes('2T')).toContain('counted with 512 GiB of memory');
+  expect(notes('2G')).not.toContain('of memory');
+  expect(notes('2G')).toContain('counted on q35 in place of microvm');
+  expect(notes('2G')).toContain('in place of virtio-mmio');
+});
+
+test.each([
+  ['-M xenfv -xen-domid 3 -xen-attach', ['grants=off', 'grants=on'], ['no-iommu', 'grants']],
+  ['-M pc,accel=xen', ['grants=off', 'grants=on'], ['no-iommu', 'grants']],
+  ['-M q35 -accel xen', ['grants=off', 'grants=on'], ['no-iommu', 'grants']],
+  ['-M xenpv', [null], ['grants']],
+])('a guest of Xen: %s', (machine, assuming, paths) => {
+  const line = `qemu-system-x86_64 ${machine} -m 2G -device virtio-blk-pci,disable-legacy=on`;
+  const { devices, notes, notUnderstood } = explain({ qemu: `${line},iommu_platform=on` });
+  const answers = devices[0]?.answers ?? [];
+  expect(answers.map((answer) => answer.assuming)).toEqual(assuming);
+  expect(answers.map(({ path }) => path.id)).toEqual(paths);
+  expect(notUnderstood).toEqual([]);
+  expect(notes.join().includes('CONFIG_XEN_VIRTIO_FORCE_GRANT')).toBe(paths.length > 1);
+  // Without bit 33, grants make the kernel refuse the device; the way out is tried.
+  const without = explain({ qemu: line }).devices[0]?.answers.at(-1);
+  expect(without?.path.id).toBe('refused');
+  expect(without?.fixes[0]?.effect).toContain('grants of Xen');
+});
+
+test.each([
+  [
+    'qemu-system-aarch64 -M virt,iommu=smmuv3 -nodefaults -m 2G -device virtio-blk-pci,disable-legacy=on,iommu_platform=on',
+    [
+      'iommu.strict=0 on the kernel command line',
+      'iommu.passthrough=1 on the kernel command line',
+      'iommu_platform=off',
+    ],
+    ['viommu', 'no-iommu', 'physical'],
+  ],
+  [
+    'qemu-system-x86_64 -M q35,confidential-guest-support=c -object sev-guest,id=c -m 2G -device virtio-blk-pci,iommu_platform=off',
+    ['disable-legacy=on,iommu_platform=on'],
+    ['bounced'],
+  ],
+  [
+    'qemu-system-s390x -nodefaults -m 2G -M s390-ccw-virtio,confidential-guest-support=c -object s390-pv-guest,id=c -device virtio-blk-ccw,iommu_platform=off',
+    ['iommu_platform=on'],
+    ['bounced'],
+  ],
+  [
+    'qemu-system-x86_64 -M q35 -m 2G -device virtio-blk-pci,iommu_platform=on',
+    [
+      'disable-legacy=on',
+      'bus=ID of a pcie-root-port (disable-legacy is on there by itself)',
+      'iommu_platform=off',
+    ],
+    ['no-iommu', 'no-iommu', 'physical'],
+  ],
+])('fixes are tried: %s', (line, changes, paths) => {
+  const { fixes } = answerOf(line);
+  expect(fixes.map(({ change }) => change)).toEqual(changes);
+  expect(fixes.every(({ isVerified }) => isVerified)).toBe(true);
+  for (const [at, id] of paths.entries()) {
+    expect(fixes[at]?.effect).toContain(PATHS[id as keyof typeof PATHS]);
+  }
 });
 
 test('what makes a virtio device without -device is found', () => {
@@ -279,6 +382,9 @@ test('a command line of a megabyte is read, and one beyond what a shell takes is
   expect(explanation.notUnderstood).toHaveLength(50);
   expect(explanation.notes.join()).toContain('179950 more words');
   expect(errorOf(`${PSERIES}${' x'.repeat(2 ** 20)}`).message).toContain('at most 2097152');
+  // Devices that are alike are answered once.
+  const devices = Array.from({ length: 10_000 }, (_, at) => ` ${MODERN},id=d${at}`);
+  expect(explain({ qemu: `qemu-system-x86_64${devices.join('')}` }).devices).toHaveLength(10_000);
   // Each looks for a brace that never comes: quadratic, this would take hours.
   expect(explain({ qemu: `${PSERIES} ${MODERN} ${'${'.repeat(2 ** 19)}` }).devices).toHaveLength(1);
 });

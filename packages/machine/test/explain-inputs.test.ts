@@ -56,6 +56,36 @@ test('an Arm tree: the SMMU is for PCI, not for virtio-mmio', () => {
   ]);
 });
 
+test('a log of a guest of Xen, and logs with the groups of an IOMMU', () => {
+  const log = (...lines: string[]) => {
+    const { platform, devices } = explain({ console: readConsole(`${lines.join('\n')}\n`) });
+    const answers = devices[0]?.answers.map(({ assuming, path }) => [assuming, path.id]);
+    return { platform, answers };
+  };
+  const device = 'pci 0000:00:04.0: [1af4:1042] type 00 class 0x010000';
+  const group = 'virtio-pci 0000:00:04.0: Adding to iommu group 3';
+  const open = ['iommu_platform=off', 'iommu_platform=on'];
+  expect(log('Hypervisor detected: Xen HVM', device)).toEqual({
+    platform: 'xen',
+    answers: [
+      [`${open[0]}, grants=off`, 'no-iommu'],
+      [`${open[0]}, grants=on`, 'refused'],
+      [`${open[1]}, grants=off`, 'no-iommu'],
+      [`${open[1]}, grants=on`, 'grants'],
+    ],
+  });
+  const required = 'virtio_blk virtio0: device must provide VIRTIO_F_ACCESS_PLATFORM';
+  expect(log('Xen 4.17 support found', required).answers).toEqual([[null, 'refused']]);
+  const kernel = 'Linux version 6.12.9-amd64 (b@h) (gcc) #1 SMP';
+  const intel = 'Kernel command line: root=/dev/vda intel_iommu=on';
+  expect(log(kernel, intel, device, group).answers?.[1]).toEqual([open[1], 'viommu']);
+  // Whose groups these are is not known.
+  expect(log(kernel, device, group).answers).toEqual([
+    [open[0], 'physical'],
+    [open[1], 'unknown'],
+  ]);
+});
+
 test('a tree and a command line are held against each other', () => {
   const dtb = tree('pseries-noddw');
   const wrong = explain({

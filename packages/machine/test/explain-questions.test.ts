@@ -68,7 +68,7 @@ test('4: may a VMM always offer bit 33, IOMMU or not?', () => {
   const answer = qemu(
     'qemu-system-x86_64 -M q35 -m 2G -netdev tap,id=n0,vhost=on -device virtio-net-pci,netdev=n0,disable-legacy=on,iommu_platform=on',
   );
-  expect(only(answer).path.name).toBe('DMA API, physical addresses (there is no IOMMU)');
+  expect(only(answer).path.name).toBe('DMA API, physical addresses (no IOMMU translates them)');
   expect(textOf(answer)).toContain('harmless without an IOMMU');
   expect(textOf(answer)).toContain('QEMU hides bit 33 from vhost');
 });
@@ -123,9 +123,16 @@ test('10: what forced bounce buffers cost', () => {
     'qemu-system-x86_64 -M q35 -m 2G -append "console=ttyS0 swiotlb=force" -device virtio-blk-pci,disable-legacy=on,iommu_platform=on',
   );
   expect(textOf(answer)).toContain('Every byte is copied: twice for a read, once for a write');
-  expect(only(answer).cost?.rows.map(({ bytesCopied }) => bytesCopied)).toEqual([
-    8192, 131072, 2097152,
-  ]);
+  // The data twice; header, status and table of descriptors as well.
+  for (const { size, bytesCopied, requests, segments } of only(answer).cost?.rows ?? []) {
+    expect(bytesCopied).toBe(
+      2 * (size + requests) + 16 * requests + 16 * (segments + 2 * requests),
+    );
+  }
+  expect(only(answer).cost?.rows).toHaveLength(3);
+  // The pool protects nothing here.
+  expect(only(answer).reach.bytes).toBe(2 * 2 ** 30);
+  expect(only(answer).fixes[0]?.change).toContain('leave out swiotlb=force');
 });
 
 test('11: vsock and -EFAULT from vhost', () => {
@@ -143,8 +150,10 @@ test('12: SEV, TDX and neither, compared by counts', () => {
       ),
     ).cost?.rows[2]?.bytesCopied;
   expect(cost('')).toBe(0);
-  expect(cost(',confidential-guest-support=c -object sev-guest,id=c')).toBe(2 * 2 ** 20);
-  expect(cost(',confidential-guest-support=c -object tdx-guest,id=c')).toBe(2 * 2 ** 20);
+  const sev = cost(',confidential-guest-support=c -object sev-guest,id=c') ?? 0;
+  expect(sev).toBeGreaterThan(2 * 2 ** 20);
+  expect(sev).toBeLessThan(2 * 2 ** 20 + 16 * 300);
+  expect(cost(',confidential-guest-support=c -object tdx-guest,id=c')).toBe(sev);
 });
 
 test('13: -m 2G on a new guest, and every I/O makes hypercalls', () => {

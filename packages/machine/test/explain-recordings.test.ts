@@ -92,10 +92,80 @@ test.each(pseries.filter(({ name }) => name.includes('lost') || name.includes('d
   },
 );
 
+/** What one read made guest and device do, by the recording's traces. */
+interface RecordedRead {
+  readonly size: number;
+  /** Pieces that the guest mapped: data, header, status, table. */
+  readonly maps: number;
+  readonly iommuMaps: number;
+  readonly translations: number;
+  /** Copied into and out of bounce buffers. */
+  readonly copied: number;
+}
+
+/** Of the guest's trace: a read is what is mapped from a header of 16 bytes to the next. */
+function readsOfGuest(ftrace: string): Omit<RecordedRead, 'translations'>[] {
+  const reads: { size: number; maps: number; iommuMaps: number; copied: number }[] = [];
+  const isBounced = ftrace.includes('swiotlb_bounced');
+  // The IOMMU's own event of a mapping comes before that of the DMA API.
+  let iommuMaps = 0;
+  for (const line of ftrace.split('\n')) {
+    if (/ map: IOMMU/.test(line)) iommuMaps += 1;
+    const [, what, dir, text] = /dma_(map|unmap)_page: \S+ dir=(\w+) .*size=(\d+)/.exec(line) ?? [];
+    if (what === undefined) continue;
+    const bytes = Number(text);
+    if (what === 'map' && dir === 'TO_DEVICE' && bytes === 16) {
+      reads.push({ size: 0, maps: 0, iommuMaps: 0, copied: 0 });
+    }
+    const read = reads.at(-1);
+    if (read === undefined) continue;
+    if (what === 'map') {
+      read.maps += 1;
+      read.iommuMaps += iommuMaps;
+      iommuMaps = 0;
+      if (dir === 'FROM_DEVICE' && bytes >= 512) read.size += bytes;
+    }
+    // Into the pool at a map, whatever the direction; out of it at the unmap of what was read.
+    if (isBounced && (what === 'map' || dir === 'FROM_DEVICE')) read.copied += bytes;
+  }
+  return reads;
+}
+
+/** Translations from one read's message to that of the next, where both are of that size. */
+function translationsPerRead(log: string, size: number): number[] {
+  const found: number[] = [];
+  let translations = 0;
+  let isLast = false;
+  for (const line of log.split('\n')) {
+    if (line.startsWith('vtd_dmar_translate')) translations += 1;
+    const read = /virtio_blk_handle_read .* nsectors (\d+)/.exec(line);
+    if (read === null) continue;
+    const isOne = Number(read[1]) * 512 === size;
+    if (isOne && isLast) found.push(translations);
+    isLast = isOne;
+    translations = 0;
+  }
+  return found;
+}
+
+/** Data and status twice, the header once, and a table of 16 bytes for each piece but itself once. */
+function copiedBytes(size: number, maps: number, requests: number): number {
+  return 2 * (size + requests) + 16 * requests + 16 * (maps - requests);
+}
+
+function mostFrequent<T>(values: readonly T[]): T | undefined {
+  const counts = new Map<string, [T, number]>();
+  for (const value of values) {
+    const key = JSON.stringify(value);
+    counts.set(key, [value, (counts.get(key)?.[1] ?? 0) + 1]);
+  }
+  return [...counts.values()].sort(([, a], [, b]) => b - a)[0]?.[0];
+}
+
 test.each(recordings.filter(({ meta }) => meta.machine === 'q35'))(
-  '$name: by the rules of its platform',
+  '$name: path, maps, translations and copies of a read',
   (recording) => {
-    const { devices, contradictions } = explained(recording);
+    const { devices, contradictions, notUnderstood } = explained(recording);
     const events = recording.meta.guestEvents;
     const path =
       (events.swiotlb_bounced ?? 0) > 0
@@ -103,7 +173,39 @@ test.each(recordings.filter(({ meta }) => meta.machine === 'q35'))(
         : (events.unmap ?? 0) > 0
           ? 'viommu'
           : 'no-iommu';
-    expect(devices[0]?.answers[0]?.path.id).toBe(path);
+    const answer = devices[0]?.answers[0];
+    expect(answer?.path.id).toBe(path);
     expect(contradictions).toEqual([]);
+    expect(notUnderstood.filter(({ effect }) => effect === 'none')).toEqual([]);
+    const reads = readsOfGuest(read(recording.files.guestTrace as URL));
+    const small = mostFrequent(reads.filter(({ size }) => size === 4096));
+    const [row] = answer?.cost?.rows ?? [];
+    const log = read(recording.files.qemuTrace);
+    expect({
+      size: 4096,
+      maps: 3 + (row?.segments ?? 0),
+      iommuMaps: row?.iommu.maps,
+      copied: row?.bytesCopied,
+      translations: row?.translations,
+    }).toEqual({
+      ...small,
+      translations: mostFrequent(translationsPerRead(log, 4096)) ?? 0,
+    });
+    // Larger reads are in more pieces there: what a piece costs is the same.
+    for (const { maps, iommuMaps, size, copied } of reads.filter((one) => one.size >= 65536)) {
+      expect(iommuMaps).toBe(path === 'viommu' ? maps : 0);
+      if (path === 'bounced') expect(copied).toBe(copiedBytes(size, maps, 1));
+    }
+    for (const { segments, iommu, requests, size, bytesCopied } of answer?.cost?.rows ?? []) {
+      const maps = segments + 3 * requests;
+      expect(iommu.maps).toBe(path === 'viommu' ? maps : 0);
+      if (path === 'bounced') expect(bytesCopied).toBe(copiedBytes(size, maps, requests));
+    }
+    // Its invalidations are those of a domain, for many unmaps at once.
+    const { vtd_inv_desc_iotlb_domain: domain = 0, vtd_inv_desc_iotlb_pages: pages = 0 } = recording
+      .meta.qemuEvents as Record<string, number>;
+    expect(pages).toBe(0);
+    expect(domain).toBeLessThan(recording.meta.qemuEvents.virtio_blk_handle_read ?? 0);
+    expect(row?.iommu.commands).toBeLessThan(1);
   },
 );

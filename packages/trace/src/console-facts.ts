@@ -243,6 +243,13 @@ export interface MemoryEncryptionFact extends ConsoleFactBase {
   readonly features: string;
 }
 
+/** Under which hypervisor a guest runs, where its kernel names one. */
+export interface HypervisorFact extends ConsoleFactBase {
+  readonly kind: 'hypervisor';
+  /** `Xen HVM`, `Xen PV`, `KVM` on x86; `Xen` on Arm. */
+  readonly name: string;
+}
+
 /** Anything that a console reader finds. */
 export type ConsoleFact =
   | KernelFact
@@ -270,4 +277,5 @@ export type ConsoleFact =
   | VirtioRequiredFact
   | VirtioRefusedFact
   | VirtioFeaturesFact
-  | MemoryEncryptionFact;
+  | MemoryEncryptionFact
+  | HypervisorFact;

@@ -266,6 +266,16 @@ export const CONSOLE_PATTERNS: readonly Pattern[] = [
       features: `${old ?? ''}${names!.trimEnd()}`,
     }),
   ),
+  // [linux arch/x86/kernel/cpu/hypervisor.c detect_hypervisor_vendor]
+  pattern('Hypervisor detected: ', 'Hypervisor detected: (?<name>\\S.{0,39})$', ({ name }) => ({
+    kind: 'hypervisor',
+    name: name!.trimEnd(),
+  })),
+  // [linux arch/arm/xen/enlighten.c xen_early_init]
+  pattern(' support found', '(?<name>Xen) \\S{1,40} support found', ({ name }) => ({
+    kind: 'hypervisor',
+    name: name!,
+  })),
 ];
 
 /** Character k from the left is bit k. */

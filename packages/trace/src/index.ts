@@ -13,6 +13,7 @@ export type {
   DirectMappingFact,
   DmaLimitFact,
   HostBridgeFact,
+  HypervisorFact,
   IommuAllocFailedFact,
   IommuDomainFact,
   IommuGroupFact,

@@ -34,6 +34,8 @@ describe('messages', () => {
         build: '(debian) (gcc-14) #1 SMP Debian',
       },
     ],
+    ['Hypervisor detected: Xen HVM', { kind: 'hypervisor', name: 'Xen HVM' }],
+    ['Xen 4.17 support found', { kind: 'hypervisor', name: 'Xen' }],
     [
       'Preparing to boot Linux version 6.1.0 (x) #1',
       { kind: 'kernel', release: '6.1.0', build: '(x) #1' },

@@ -49,6 +49,47 @@ test('JSON has what the table has', () => {
   });
 });
 
+test('the counts are those of pinhole run, and what a width has no room for is below', () => {
+  const line =
+    'qemu-system-aarch64 -M virt,iommu=smmuv3 -nodefaults -m 1G -device virtio-blk-pci,disable-legacy=on,iommu_platform=on';
+  const { stdout } = pinhole(['explain', '--format', 'json', '--qemu', line]);
+  const [row] = JSON.parse(stdout).devices[0].answers[0].cost.rows;
+  const path = join(folder, 'smmu.yaml');
+  // The second of two reads is the one that explain counts.
+  const countsOf = (reads: number) => {
+    writeFileSync(
+      path,
+      `machine: { arch: arm64, memory: 1GiB, iommu: smmuv3 }
+devices: [{ type: virtio-blk, iommuPlatform: true }]
+workload: [{ read: { offset: 0, length: ${reads * 4096}, block: 4096 } }]`,
+    );
+    const run = pinhole(['run', '--format', 'json', path]);
+    return JSON.parse(run.stdout).counters.workload;
+  };
+  const [one, two] = [countsOf(1), countsOf(2)];
+  expect(row.iommu).toEqual({
+    maps: two.iommu.maps - one.iommu.maps,
+    unmaps: two.iommu.unmaps - one.iommu.unmaps,
+    commands: two.iommu.commands - one.iommu.commands,
+  });
+  expect(row.iommu.commands).toBe(4);
+  expect(row.translations).toBe(two.translations - one.translations);
+  const narrow = pinhole(['explain', '--qemu', line], { COLUMNS: '40' }).stdout;
+  expect(Math.max(...narrow.split('\n').map((text) => text.length))).toBeLessThanOrEqual(40);
+  expect(narrow).toMatch(/read {2}maps {2}commands {2}translations\n/);
+  expect(narrow).toContain('copied: 0 B, 0 B, 0 B');
+  expect(narrow).toMatch(/segments: 1, /);
+});
+
+test('--kernel is what the heading names', () => {
+  const { stdout } = pinhole(['explain', '2-pinhole', '--kernel', 'linux-6.1']);
+  expect(stdout).toContain('pseries, linux-6.1\n');
+  expect(stdout).toContain('kernel: linux-6.1 (--kernel; the scenario has linux-6.12)');
+  const set = pinhole(['explain', '--qemu', QEMU, '--set', 'guest.kernel=linux-6.1']);
+  expect([set.code, set.stdout]).toEqual([2, '']);
+  expect(set.stderr).toContain('expected the kernel as --kernel linux-6.1');
+});
+
 test('a version of QEMU is text, though it looks like a number', () => {
   const { code, stdout } = pinhole(['explain', '2-pinhole', '--set', 'machine.qemu=10.0']);
   expect(code).toBe(0);

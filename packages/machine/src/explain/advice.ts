@@ -3,8 +3,9 @@ import { formatSize } from '@pinhole/base';
 import type { PathId, Risk } from './explanation.js';
 import type { DeviceFacts, MachineFacts } from './facts.js';
 import { leakPerRead } from './guest-adapter.js';
-import { hasParameter, type ModelRun } from './model-run.js';
+import type { ModelRun } from './model-run.js';
 import { hasIommu } from './qemu-steps.js';
+import { hasParameter } from './to-scenario.js';
 
 /** What advice is given about. */
 export interface AdviceContext {
@@ -12,7 +13,7 @@ export interface AdviceContext {
   readonly device: DeviceFacts;
   readonly flag: boolean;
   readonly path: PathId;
-  /** Of pseries. */
+  /** Absent: there was none. */
   readonly run?: ModelRun | undefined;
 }
 
@@ -64,6 +65,35 @@ const RULES: readonly RiskRule[] = [
     text: () =>
       'Every buffer costs a hypercall to map and one to unmap: 2(n+3) for a request of n data segments with an indirect table. Costs grow with requests and segments, not with bytes.',
     source: '[linux v6.1 arch/powerpc/platforms/pseries/iommu.c tce_buildmulti_pSeriesLP]',
+  },
+  {
+    id: 'iommu-commands',
+    severity: 'warning',
+    when: ({ path, run }) => path === 'viommu' && (run?.rows[0]?.iommu.commands ?? 0) >= 1,
+    text: ({ run }) => {
+      const { maps = 0, commands = 0 } = run?.rows[0]?.iommu ?? {};
+      return `Each request has the hypervisor act: a read of 4 KiB costs ${maps} maps and ${commands} commands to the IOMMU. Costs grow with requests and segments, not with bytes.`;
+    },
+    source: '[linux v6.1 drivers/iommu/dma-iommu.c __iommu_dma_unmap]',
+  },
+  {
+    id: 'deferred-invalidation',
+    severity: 'note',
+    when: ({ path, run }) => path === 'viommu' && run?.deferral !== undefined,
+    text: () =>
+      'Invalidation is deferred: a buffer that was unmapped stays in reach of the device until one invalidation serves many. iommu.strict=1 makes each unmap hold at once, at a command each.',
+    source: '[linux v6.1 drivers/iommu/dma-iommu.c queue_iova]',
+  },
+  {
+    id: 'iommu-default',
+    severity: 'note',
+    when: ({ path, machine }) =>
+      path === 'viommu' &&
+      machine.viommu === 'intel-iommu' &&
+      !/\bintel_iommu=on\b/.test(machine.kernelParameters),
+    text: () =>
+      'The kernel parameters do not have intel_iommu=on: a kernel that was built to leave VT-d off by default uses physical addresses instead, and the IOMMU lets them pass.',
+    source: '[linux v6.1 drivers/iommu/intel/iommu.c intel_iommu_setup]',
   },
   {
     id: 'no-room',
@@ -133,7 +163,8 @@ const RULES: readonly RiskRule[] = [
   {
     id: 'flag-without-iommu',
     severity: 'note',
-    when: ({ path }) => path === 'no-iommu',
+    when: (context) =>
+      context.path === 'no-iommu' && context.flag && !hasIommu(context.machine, context.device),
     text: () =>
       'iommu_platform=on is harmless without an IOMMU: the addresses are the same as without it. It costs nothing per buffer; only drivers that do not know bit 33 lose the device.',
     source: '[linux v6.1 kernel/dma/mapping.c dma_go_direct]',
@@ -141,16 +172,23 @@ const RULES: readonly RiskRule[] = [
   {
     id: 'unused-iommu',
     severity: 'warning',
-    when: ({ machine, device, flag, path }) =>
-      machine.platform !== 'pseries' && hasIommu(machine, device) && !flag && path === 'physical',
-    text: ({ machine }) =>
-      `There is an IOMMU (${machine.viommu ?? ''}), and this device goes past it: it gives no protection from this device. Without iommu_platform=on guest user space cannot have it either (VFIO).`,
+    when: ({ machine, device, path }) =>
+      machine.platform !== 'pseries' &&
+      hasIommu(machine, device) &&
+      (path === 'physical' || path === 'no-iommu'),
+    text: ({ machine, flag }) =>
+      flag
+        ? `There is an IOMMU (${machine.viommu ?? ''}), and the guest has it pass this device through: it gives no protection from this device.`
+        : `There is an IOMMU (${machine.viommu ?? ''}), and this device goes past it: it gives no protection from this device. Without iommu_platform=on guest user space cannot have it either (VFIO).`,
     source: '[qemu v7.2 hw/virtio/virtio-bus.c virtio_bus_device_plugged]',
   },
   {
     id: 'all-memory',
     severity: 'note',
-    when: ({ path }) => path === 'physical' || path === 'no-iommu',
+    when: ({ path, machine }) =>
+      path === 'physical' ||
+      path === 'no-iommu' ||
+      (path === 'bounced' && machine.confidential === undefined),
     text: ({ machine }) =>
       `The device, and who works its queues, can read and write all ${formatSize(machine.memory)} of the guest; nothing that the guest does limits it.`,
     source: '[qemu v7.2 hw/virtio/virtio-bus.c virtio_bus_device_plugged]',

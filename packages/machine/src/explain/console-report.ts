@@ -12,6 +12,8 @@ type Kind<K extends ConsoleFact['kind']> = Extract<ConsoleFact, { kind: K }>;
 const GIB = 2 ** 30;
 const MEMORY_BLOCK = 256 * 2 ** 20;
 const ACCESS_PLATFORM = 1n << 33n;
+/** 0x1040 and the number of its type. [VIRTIO 1.2 §4.1.2 "PCI Device Discovery", §5.13 "IOMMU Device"] */
+const VIRTIO_IOMMU_ID = 0x1057;
 /** One mapping of the bounce pool. [linux v6.1 include/linux/swiotlb.h IO_TLB_SEGSIZE] */
 const SWIOTLB_MAX = 256 * 1024;
 const IOMMU = '[linux v6.12 arch/powerpc/platforms/pseries/iommu.c enable_ddw]';
@@ -131,8 +133,9 @@ class ConsoleDescriber {
       accel: 'other',
       qemu: isMade && !hasRoom ? '10.0' : '7.2',
       bridges: [{ index: 0, ddw: this.#of('ddw-query').length > 0 || isMade }],
-      viommu: platform === 'pseries' ? undefined : this.#viommu(),
+      viommu: platform === 'pseries' ? undefined : this.#viommu(platform, parameters),
       confidential: this.#confidential(platform),
+      grants: platform === 'xen' ? this.#grants() : undefined,
       kernelParameters: parameters,
       refusals: [],
       facts: this.#facts,
@@ -140,6 +143,11 @@ class ConsoleDescriber {
   }
 
   #platform(): PlatformId {
+    const hypervisor = this.#last('hypervisor');
+    if (hypervisor?.name.startsWith('Xen') === true) {
+      this.#fact('hypervisor', hypervisor.name, hypervisor);
+      return 'xen';
+    }
     const release = this.#last('kernel')?.release ?? '';
     if (/ppc64|powerpc/.test(release)) return 'pseries';
     if (/s390/.test(release)) return 's390x';
@@ -158,9 +166,21 @@ class ConsoleDescriber {
     return memory;
   }
 
-  #viommu(): string | undefined {
-    const hasGroups = this.#of('iommu-group').length > 0;
-    return hasGroups ? 'the IOMMU that the log shows' : undefined;
+  // The log has groups, and not whose: only some machines leave no choice.
+  #viommu(platform: PlatformId, parameters: string): string | undefined {
+    if (this.#of('iommu-group').length === 0) return undefined;
+    const isVirtio = this.#of('pci-device').some(
+      ({ vendor, device }) => vendor === 0x1af4 && device === VIRTIO_IOMMU_ID,
+    );
+    if (isVirtio) return 'virtio-iommu';
+    const isIntel = platform === 'x86' && /\bintel_iommu=on\b/.test(parameters);
+    return isIntel ? 'intel-iommu' : 'the IOMMU that the log shows';
+  }
+
+  // PV guests cannot work virtio devices without them, nor would another guest refuse one.
+  #grants(): boolean | undefined {
+    const isPv = this.#last('hypervisor')?.name === 'Xen PV';
+    return isPv || this.#last('virtio-required') !== undefined ? true : undefined;
   }
 
   #confidential(platform: PlatformId): MachineFacts['confidential'] {
@@ -173,8 +193,9 @@ class ConsoleDescriber {
       return { kind, from };
     }
     // Only a guest with private memory refuses a device for this.
-    if (refused === undefined) return undefined;
-    return { kind: platform === 's390x' ? 's390-pv' : 'sev', from };
+    if (refused === undefined || platform === 'xen') return undefined;
+    const kinds: Partial<Record<PlatformId, ConfidentialKind>> = { s390x: 's390-pv', arm64: 'cca' };
+    return { kind: kinds[platform] ?? 'sev', from };
   }
 
   #devices(flags: readonly boolean[]): DeviceFacts[] {

@@ -74,8 +74,8 @@ export function compareWithConsole(
       flag === undefined
         ? device.answers
         : device.answers
-            .filter(({ assuming }) => assuming === null || assuming.endsWith('=on') === flag)
-            .map((answer) => ({ ...answer, assuming: null }));
+            .filter(({ assuming }) => assumedFlag(assuming) !== !flag)
+            .map((answer) => ({ ...answer, assuming: withoutFlag(answer.assuming) }));
     const [answer] = settled;
     const { observed } = console;
     if (answer === undefined || observed === undefined || observed.path === 'unknown') {
@@ -98,4 +98,16 @@ export function compareWithConsole(
     };
   });
   return { devices: compared, contradictions };
+}
+
+const ASSUMED_FLAG = /iommu_platform=(on|off)(, )?/;
+
+function assumedFlag(assuming: string | null): boolean | undefined {
+  const match = ASSUMED_FLAG.exec(assuming ?? '');
+  return match === null ? undefined : match[1] === 'on';
+}
+
+// Any other assumption stays.
+function withoutFlag(assuming: string | null): string | null {
+  return assuming?.replace(ASSUMED_FLAG, '') || null;
 }

@@ -9,10 +9,19 @@ const ASPECTS: readonly { readonly what: string; readonly of: (answer: Answer) =
     of: ({ cost }) => cost?.rows.map(({ hcalls }) => hcalls).join(' / ') ?? 'none: no I/O',
   },
   {
+    what: 'IOMMU maps per read of 4 KiB / 64 KiB / 1 MiB',
+    of: ({ cost }) => cost?.rows.map(({ iommu }) => iommu.maps).join(' / ') ?? 'none: no I/O',
+  },
+  {
+    what: 'IOMMU commands per read of 4 KiB / 64 KiB / 1 MiB',
+    of: ({ cost }) =>
+      cost?.rows.map(({ iommu }) => Math.round(iommu.commands * 1000) / 1000).join(' / ') ??
+      'none: no I/O',
+  },
+  {
     what: 'translations per read of 4 KiB / 64 KiB / 1 MiB',
     of: ({ cost }) =>
-      cost?.rows.map(({ translations }) => translations ?? 'not counted').join(' / ') ??
-      'none: no I/O',
+      cost?.rows.map(({ translations }) => translations).join(' / ') ?? 'none: no I/O',
   },
   {
     what: 'bytes copied per read of 4 KiB / 64 KiB / 1 MiB',

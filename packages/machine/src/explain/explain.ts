@@ -2,7 +2,7 @@
 import { KERNEL_PROFILES, kernelProfileForRelease } from '@pinhole/guest';
 import type { ConsoleFact } from '@pinhole/trace';
 import type { Scenario } from '../scenario-config.js';
-import { explainDevice } from './answer.js';
+import { DeviceExplainer } from './answer.js';
 import { type ConsoleReport, describeConsole } from './console-report.js';
 import { compareWithConsole, contradictionsOf } from './contradictions.js';
 import { describeDeviceTree } from './device-tree.js';
@@ -10,7 +10,6 @@ import { differencesOf } from './differences.js';
 import { ExplainError } from './errors.js';
 import type { DeviceExplanation, Explanation, Finding } from './explanation.js';
 import type { DeviceFacts, Fact, MachineFacts, NotUnderstood } from './facts.js';
-import { ModelRunner } from './model-run.js';
 import { parseQemuCommand } from './qemu-command.js';
 import { describeQemuDevices } from './qemu-devices.js';
 import { describeQemuMachine } from './qemu-machine.js';
@@ -50,7 +49,7 @@ interface Described {
 /**
  * Explains a machine from what there is: a QEMU command line, a device tree, a console log, a
  * scenario. The most complete input describes the machine; the others are held against it.
- * @throws ExplainError for an input that is none; MachineError for `set` that is none
+ * @throws ExplainError for an input that is none, or a kernel that is none; MachineError for `set` that is none
  */
 export function explain(input: ExplainInput): Explanation {
   const console = input.console === undefined ? undefined : describeConsole(input.console);
@@ -63,10 +62,8 @@ export function explain(input: ExplainInput): Explanation {
     );
   }
   const kernels = kernelsOf(input, console);
-  const runner = new ModelRunner();
-  const devices = first.devices.map((device) =>
-    explainDevice({ machine: first.machine, kernels, set: input.set ?? [], runner }, device),
-  );
+  const explainer = new DeviceExplainer(first.machine, kernels, input.set ?? []);
+  const devices = first.devices.map((device) => explainer.explain(device));
   const compared =
     console === undefined
       ? { devices, contradictions: [] }
@@ -139,7 +136,9 @@ function factsOf(
   input: ExplainInput,
   console: ConsoleReport | undefined,
 ): Fact[] {
-  const facts = described.flatMap(({ machine }) => machine.facts);
+  const facts = described.flatMap(({ from, machine }) =>
+    from === 'scenario' ? machine.facts.map((fact) => askedFor(fact, input)) : machine.facts,
+  );
   if ((input.kernels ?? []).length === 0 && console?.release === undefined && !input.scenario) {
     facts.push({ what: 'kernel', value: DEFAULT_KERNEL, from: 'assumed; --kernel says another' });
   }
@@ -154,15 +153,27 @@ function factsOf(
   return facts;
 }
 
+// What is explained is the kernel asked for, not the one that the scenario has.
+function askedFor(fact: Fact, { kernels = [] }: ExplainInput): Fact {
+  if (fact.what !== 'kernel' || kernels.length === 0) return fact;
+  const value = [...new Set(kernels)].join(' and ');
+  const from = value === fact.value ? fact.from : `--kernel; the scenario has ${fact.value}`;
+  return { ...fact, value, from };
+}
+
 function notesOf(described: readonly Described[], devices: readonly DeviceExplanation[]): string[] {
   const notes = described.flatMap((part) => part.notes);
   const total = described.reduce((sum, { notUnderstood }) => sum + notUnderstood.length, 0);
   if (total > MAX_NOT_UNDERSTOOD) {
     notes.push(`${total - MAX_NOT_UNDERSTOOD} more words that were not understood are not listed`);
   }
-  const isCounted = devices.some(({ answers }) =>
-    answers.some(({ cost }) => cost?.origin === 'model'),
-  );
+  const [first] = described;
+  if (first?.machine.platform === 'xen' && first.machine.grants === undefined) {
+    notes.push(
+      "whether grants are the bus addresses of a guest of Xen is not known from this input: its kernel's CONFIG_XEN_VIRTIO_FORCE_GRANT and its device tree say so, and in which domain the backend is; both answers are given",
+    );
+  }
+  const isCounted = devices.some(({ answers }) => answers.some(({ cost }) => cost !== null));
   if (isCounted) notes.push('costs are counts of a run of the model, not times');
   return [...new Set(notes)];
 }

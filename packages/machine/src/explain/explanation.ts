@@ -6,7 +6,7 @@ import type { DeviceFacts, Fact, NotUnderstood } from './facts.js';
 /** How a device reaches memory. */
 export const PATHS = {
   physical: 'physical addresses (IOMMU bypassed)',
-  'no-iommu': 'DMA API, physical addresses (there is no IOMMU)',
+  'no-iommu': 'DMA API, physical addresses (no IOMMU translates them)',
   'bus-offset': 'DMA API, physical addresses less the offset of dma-ranges',
   'default-window': 'default window: a hypercall per map and unmap',
   'default-window-leak': 'default window: a hypercall per map, and nothing is ever unmapped',
@@ -15,7 +15,7 @@ export const PATHS = {
   'second-window-dynamic': 'second window (DDW): a hypercall per map and unmap',
   viommu: 'translated by the emulated IOMMU: a map and unmap per buffer',
   bounced: 'bounce buffers (swiotlb) that are shared with the hypervisor',
-  'bypass-window': 'bypass window of the host bridge: all of memory, mapped once',
+  grants: 'grants of Xen: one for each page, given and ended per buffer',
   unreachable: 'broken: the device sees private memory as ciphertext',
   mismatched: 'broken: the guest uses bus addresses, the device takes them for physical ones',
   refused: 'probe refused',
@@ -41,12 +41,17 @@ export interface ExplanationStep {
 export interface CostRow {
   /** Bytes. */
   readonly size: number;
-  /** Virtio requests that it takes, and the data segments in them; `null`: not counted. */
-  readonly requests: number | null;
-  readonly segments: number | null;
+  /** Virtio requests that it takes, and the data segments in them. */
+  readonly requests: number;
+  readonly segments: number;
   readonly hcalls: number;
-  /** Translations that the device asks for, ring accesses included; `null`: not counted. */
-  readonly translations: number | null;
+  /**
+   * What the guest's driver of an IOMMU does without hypercalls: ranges (of Xen: pages) that it maps and
+   * unmaps, and commands that the hypervisor acts on. A fraction where one command serves many unmaps.
+   */
+  readonly iommu: { readonly maps: number; readonly unmaps: number; readonly commands: number };
+  /** Translations that the device asks for, ring accesses included. */
+  readonly translations: number;
   readonly bytesCopied: number;
 }
 
@@ -64,12 +69,10 @@ export interface CostTime {
   readonly assumedShare: number;
 }
 
-/** Costs and where they come from. */
+/** Costs, counted in a run of the model. */
 export interface Cost {
-  /** `model`: counted in a run of the model. `rule`: what the platform does, without a run. */
-  readonly origin: 'model' | 'rule';
   readonly rows: readonly CostRow[];
-  /** On the preset of the machine's architecture and accelerator; `null` where the model was not run. */
+  /** On the preset of the machine's architecture and accelerator; `null` where there is none. */
   readonly times: { readonly preset: string; readonly rows: readonly CostTime[] } | null;
   /** What the figures leave out. */
   readonly notes: readonly string[];
@@ -94,7 +97,7 @@ export interface Fix {
 
 /** How much guest memory the device can get at. */
 export interface Reach {
-  /** Bytes at most at any time; `null`: not counted. */
+  /** Bytes, the most at any kick of the run; `null`: there was none. */
   readonly bytes: number | null;
   readonly text: string;
 }

@@ -1,10 +1,11 @@
+import type { Scenario } from '../scenario-config.js';
 import type { VirtioTransport } from './virtio-models.js';
 
-/** Platforms that there is an answer for. */
-export type PlatformId = 'pseries' | 'x86' | 's390x' | 'arm64' | 'powernv';
+/** Platforms that inputs can describe. */
+export type PlatformId = 'pseries' | 'x86' | 's390x' | 'arm64' | 'xen' | 'powernv';
 
 /** What makes the guest's memory private. */
-export type ConfidentialKind = 'pef' | 'sev' | 'tdx' | 's390-pv' | 'cca';
+export type ConfidentialKind = 'pef' | 'sev' | 'tdx' | 's390-pv' | 'cca' | 'pkvm';
 
 /** A PCI host bridge of a pseries machine, as its options or its device tree have it. */
 export interface BridgeFacts {
@@ -47,6 +48,10 @@ export interface MachineFacts {
   readonly kernelParameters: string;
   /** Where the bus shows memory, if not where it is: of an Arm device tree. */
   readonly dmaRanges?: readonly { cpu: bigint; bus: bigint; size: bigint }[] | undefined;
+  /** Of a guest of Xen: grants are its bus addresses; `undefined`: nothing says so. */
+  readonly grants?: boolean | undefined;
+  /** The scenario that says this: what of it is not here is taken from it. */
+  readonly scenario?: Scenario | undefined;
   /** QEMU does not start with this. */
   readonly refusals: readonly Refusal[];
   readonly facts: readonly Fact[];

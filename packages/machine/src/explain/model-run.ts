@@ -1,99 +1,59 @@
 /** Runs the model of a machine that was described, and counts what reads of three sizes cost. */
-import { type TraceEvent, Tracer } from '@pinhole/base';
+import { ModelError, type TraceEvent, Tracer } from '@pinhole/base';
+import { IOVA_FQ_SIZE } from '@pinhole/guest';
+import type { Architecture, Platform, PlatformCounters } from '../architecture.js';
+import { architectures } from '../architectures/index.js';
 import { COST_ITEMS } from '../costs/constants.js';
 import { estimateCosts } from '../costs/estimate.js';
 import type { CostPreset } from '../costs/types.js';
 import type { DiskSource } from '../disk.js';
 import type { RunReport } from '../report.js';
 import { runScenario } from '../run.js';
-import { parseScenario } from '../scenario.js';
-import type { Scenario, Transfer } from '../scenario-config.js';
+import type { Scenario, WorkloadOperation } from '../scenario-config.js';
 import type { CostRow, CostTime } from './explanation.js';
-import type { DeviceFacts, MachineFacts } from './facts.js';
-
-/** The reads that are counted. Bytes. */
-export const READ_SIZES: readonly number[] = [4096, 65536, 2 ** 20];
+import { type ModelQuestion, READ_SIZES, toScenario } from './to-scenario.js';
 
 const SECTOR = 512;
 
-/** Cheap to make; each sector differs from its neighbours. */
-const DISK: DiskSource = {
-  size: 2 ** 20 + 16 * 4096,
-  read(offset, into) {
-    for (let at = 0; at < into.length; at += SECTOR) {
-      into.fill(((offset + at) / SECTOR) % 251, at, at + SECTOR);
-    }
-  },
-};
+/** Each sector differs from its neighbours. Made at its first use. */
+class SectorDisk implements DiskSource {
+  readonly size: number = 2 ** 20 + 16 * 4096;
+  #bytes: Uint8Array | undefined;
+
+  read(offset: number, into: Uint8Array): void {
+    this.#bytes ??= this.#make();
+    into.set(this.#bytes.subarray(offset, offset + into.length));
+  }
+
+  #make(): Uint8Array {
+    const bytes = new Uint8Array(this.size);
+    for (let at = 0; at < this.size; at += SECTOR) bytes.fill((at / SECTOR) % 251, at, at + SECTOR);
+    return bytes;
+  }
+}
+
+const DISK: DiskSource = new SectorDisk();
 
 /** What a run showed. */
 export interface ModelRun {
   readonly scenario: Scenario;
   readonly report: RunReport;
-  /** One for each of {@link READ_SIZES} that goes through. */
+  /** What the DMA API is for a device on the bus, and how it came to that. */
+  readonly dma: Pick<Platform['dma'], 'hasBusOffset' | 'steps'>;
+  /** The kernel refuses a device without bit 33. */
+  readonly isRestricted: boolean;
+  /** What `guest.secure` is there; empty where the guest is not. */
+  readonly secure: string;
+  /** One for each of the sizes that goes through. */
   readonly rows: readonly CostRow[];
-}
-
-/** What of a machine an answer is asked for. */
-export interface ModelQuestion {
-  readonly machine: MachineFacts;
-  readonly device: DeviceFacts;
-  readonly kernel: string;
-  readonly iommuPlatform: boolean;
-  readonly qemu: '7.2' | '10.0';
-  /** `path=value`, as `--set` has it. */
-  readonly set: readonly string[];
-}
-
-/** The scenario of a pseries machine with one block device in place of the one asked about. */
-export function toScenario(question: ModelQuestion): Scenario {
-  const { machine, device, kernel, iommuPlatform, qemu, set } = question;
-  const bridge = machine.bridges.find(({ index }) => index === device.bridge);
-  const reads = [4096, ...READ_SIZES].map((block, at) => ({
-    read: { offset: at * 4096, length: block, block },
-  }));
-  const document = {
-    machine: {
-      arch: 'pseries',
-      memory: machine.memory,
-      maxMemory: machine.maxMemory,
-      qemu,
-      type: machine.machineType,
-      tceHandler: machine.accel === 'kvm' ? 'kvm' : 'qemu',
-      ddw: bridge?.ddw,
-      dmaWindowSize: bridge?.dmaWindowSize,
-      dmaWindowAddress: u64(bridge?.dmaWindowAddress),
-      dma64WindowAddress: u64(bridge?.dma64WindowAddress),
-      pageSizes: u64(bridge?.pageSizes),
-      limitedAddressMode: bridge?.limitedAddressMode,
-    },
-    guest: {
-      kernel,
-      secure: machine.confidential?.kind === 'pef',
-      cmdline: machine.kernelParameters,
-    },
-    devices: [
-      {
-        type: 'virtio-blk',
-        iommuPlatform,
-        packed: device.packed,
-        indirect: device.indirect,
-        eventIdx: device.eventIdx,
-      },
-    ],
-    workload: reads,
-  };
-  return parseScenario(JSON.stringify(document), { file: 'the machine described', set });
-}
-
-/** Whether a kernel parameter is there: `disable_ddw`, or `swiotlb=force` with its value. */
-export function hasParameter(machine: MachineFacts, name: string): boolean {
-  return machine.kernelParameters.split(/\s+/).includes(name);
+  /** Where invalidations wait for one that serves many: the reads of 4 KiB that it took to see one. */
+  readonly deferral: { readonly reads: number; readonly report: RunReport } | undefined;
 }
 
 /** Runs it. The same question is run once. @throws MachineError for a machine that cannot exist */
 export class ModelRunner {
   readonly #runs = new Map<string, ModelRun>();
+  readonly #times = new Map<ModelRun, CostTime[]>();
 
   run(question: ModelQuestion): ModelRun {
     const scenario = toScenario(question);
@@ -106,27 +66,58 @@ export class ModelRunner {
     this.#runs.set(key, run);
     return run;
   }
+
+  /** The time of reads of each size that goes through, with the constants of its machine. */
+  times(run: ModelRun, preset: CostPreset): CostTime[] {
+    const times = this.#times.get(run) ?? timesOf(run, preset);
+    this.#times.set(run, times);
+    return times;
+  }
 }
 
 function runCounted(scenario: Scenario): ModelRun {
-  const counter = new RequestCounter();
-  const report = runOnce(scenario, counter);
-  if (!isServed(report)) return { scenario, report, rows: rowsThatWork(scenario) };
-  const isBounced = report.counters.workload.bytesBounced > 0;
-  // The first read is there for what only a first one costs.
-  const [, ...rows] = counter.rows(scenario);
-  return {
+  const counted = count(scenario);
+  const { report, platform, architecture } = counted;
+  const { hasBusOffset, steps } = platform.dma;
+  const run = {
     scenario,
     report,
-    rows: isBounced ? rows.map((row) => ({ ...row, bytesCopied: copies(scenario, row) })) : rows,
+    dma: { hasBusOffset, steps },
+    isRestricted: platform.hasRestrictedMemoryAccess === true,
+    secure: scenario.guest.secure ? (architecture.secure ?? '') : '',
+    deferral: undefined,
+  };
+  if (!isServed(report)) return { ...run, rows: rowsThatWork(scenario) };
+  // The first read is there for what only a first one costs.
+  const [, ...rows] = counted.rows;
+  return withDeferral({ ...run, rows });
+}
+
+// An invalidation that serves many unmaps shows in none of a few reads: each has its share of it.
+function withDeferral(run: ModelRun): ModelRun {
+  const { report, rows, scenario } = run;
+  const [first] = rows;
+  const { unmaps, commands } = first?.iommu ?? { unmaps: 0, commands: 0 };
+  if (report.evidence.entriesDeferred === 0 || unmaps === 0 || commands > 0) return run;
+  const reads = Math.ceil(IOVA_FQ_SIZE / unmaps);
+  const many = readsOf(scenario, 4096, reads);
+  const end = count(many).report;
+  const { iommu } = end.counters.workload;
+  const share = iommu.commands / iommu.unmaps;
+  return {
+    ...run,
+    deferral: { reads, report: end },
+    rows: rows.map((row) => ({
+      ...row,
+      iommu: { ...row.iommu, commands: row.iommu.commands + row.iommu.unmaps * share },
+    })),
   };
 }
 
-/** The time of reads of each size that goes through, from runs of their own. */
-export function timesOf({ scenario, rows }: ModelRun, preset: CostPreset): CostTime[] {
+// From runs of their own.
+function timesOf({ scenario, rows }: ModelRun, preset: CostPreset): CostTime[] {
   return rows.flatMap(({ size }) => {
-    const read = { offset: 0, length: size, block: size };
-    const report = runOnce({ ...scenario, workload: Array<{ read: Transfer }>(4).fill({ read }) });
+    const report = runScenario(readsOf(scenario, size, 4), { disk: DISK });
     const costs = estimateCosts(report, preset);
     if (costs === undefined) return [];
     const { perRequest, throughput, dominates, assumedShare } = costs;
@@ -142,6 +133,11 @@ export function timesOf({ scenario, rows }: ModelRun, preset: CostPreset): CostT
   });
 }
 
+function readsOf(scenario: Scenario, size: number, times: number): Scenario {
+  const read = { offset: 0, length: size, block: size };
+  return { ...scenario, workload: Array<WorkloadOperation>(times).fill({ read }) };
+}
+
 function isServed({ negotiated, data }: RunReport): boolean {
   const isWrong = data.bytesReadWrong > 0 || data.imageBytesWrong > 0;
   return negotiated !== null && data.completed === data.requests && data.requests > 0 && !isWrong;
@@ -150,45 +146,68 @@ function isServed({ negotiated, data }: RunReport): boolean {
 // Where not all reads go through, each size by itself: a window can be too small for the large ones.
 function rowsThatWork(scenario: Scenario): CostRow[] {
   return READ_SIZES.flatMap((size) => {
-    const alone = { ...scenario, workload: [{ read: { offset: 0, length: size, block: size } }] };
-    const counter = new RequestCounter();
-    return isServed(runOnce(alone, counter)) ? counter.rows(alone) : [];
+    const { report, rows } = count(readsOf(scenario, size, 1));
+    return isServed(report) ? rows : [];
   });
 }
 
-// The run counts copies only in all, so each size gets one.
-function copies(scenario: Scenario, row: CostRow): number {
-  const read = { offset: 0, length: row.size, block: row.size };
-  return runOnce({ ...scenario, workload: [{ read }] }).counters.workload.bytesBounced;
-}
-
-function runOnce(scenario: Scenario, counter?: RequestCounter): RunReport {
-  return runScenario(scenario, {
+/** A run, and what each of its operations made the platform count. */
+function count(scenario: Scenario): {
+  report: RunReport;
+  platform: Platform;
+  architecture: Architecture;
+  rows: CostRow[];
+} {
+  const architecture = architectures.find(({ id }) => id === scenario.machine.arch);
+  if (architecture === undefined) {
+    throw new ModelError('E_MACHINE', `no architecture "${scenario.machine.arch}"`);
+  }
+  const counter = new RequestCounter();
+  const watched: Architecture = {
+    ...architecture,
+    build: (options) => {
+      const platform = architecture.build(options);
+      counter.platform = platform;
+      return platform;
+    },
+  };
+  const report = runScenario(scenario, {
     disk: DISK,
-    ...(counter === undefined ? {} : { tracer: new Tracer(counter) }),
+    tracer: new Tracer(counter),
+    architectures: [watched],
   });
+  // The run has built it.
+  const platform = counter.platform as Platform;
+  return { report, platform, architecture, rows: counter.rows(scenario) };
 }
 
-/** Counts hypercalls and translations request by request. */
+/** What one request made the platform count. */
+interface RequestCounts {
+  readonly length: number;
+  readonly before: PlatformCounters;
+  after: PlatformCounters;
+  segments: number;
+}
+
+/** Asks the platform for its counters where the driver begins a request, and where that is done. */
 class RequestCounter {
-  readonly #requests: { length: number; hcalls: number; translations: number; segments: number }[] =
-    [];
+  platform: Platform | undefined;
+  readonly #requests: RequestCounts[] = [];
   #isInside = false;
 
   emit({ name, phase, args }: TraceEvent): void {
-    if (name === 'blk_request') {
+    const request = this.#requests.at(-1);
+    if (name === 'blk_request' && this.platform !== undefined) {
+      const now = this.platform.counters();
       this.#isInside = phase === 'begin';
-      const length = Number(args.length ?? 0);
-      if (this.#isInside) this.#requests.push({ length, hcalls: 0, translations: 0, segments: 0 });
-      return;
-    }
-    const request = this.#isInside ? this.#requests.at(-1) : undefined;
-    if (request === undefined) return;
-    if (name === 'hcall' && phase === 'begin') request.hcalls += 1;
-    else if (name === 'spapr_iommu_xlate') request.translations += 1;
-    // Header and status are not data.
-    else if (name === 'virtqueue_pop')
+      if (this.#isInside) {
+        const length = Number(args.length ?? 0);
+        this.#requests.push({ length, before: now, after: now, segments: 0 });
+      } else if (request !== undefined) request.after = now;
+    } else if (name === 'virtqueue_pop' && this.#isInside && request !== undefined) {
+      // Header and status are not data.
       request.segments = Number(args.in_num) + Number(args.out_num) - 2;
+    }
   }
 
   /** Requests added up to the reads that they were made for. */
@@ -196,19 +215,27 @@ class RequestCounter {
     const left = [...this.#requests];
     return scenario.workload.map((operation) => {
       const size = 'read' in operation ? operation.read.length : operation.write.length;
-      const row = { size, requests: 0, segments: 0, hcalls: 0, translations: 0, bytesCopied: 0 };
-      for (let bytes = 0; bytes < size && left.length > 0; row.requests += 1) {
-        const request = left.shift();
-        bytes += request?.length ?? size;
-        row.hcalls += request?.hcalls ?? 0;
-        row.translations += request?.translations ?? 0;
-        row.segments += request?.segments ?? 0;
+      const own: RequestCounts[] = [];
+      for (let bytes = 0; bytes < size && left.length > 0; ) {
+        const request = left.shift() as RequestCounts;
+        own.push(request);
+        bytes += request.length || size;
       }
-      return row;
+      const sum = (of: (counters: PlatformCounters) => number): number =>
+        own.reduce((total, { before, after }) => total + of(after) - of(before), 0);
+      return {
+        size,
+        requests: own.length,
+        segments: own.reduce((total, { segments }) => total + segments, 0),
+        hcalls: sum(({ hcalls }) => Object.values(hcalls).reduce((all, calls) => all + calls, 0)),
+        iommu: {
+          maps: sum(({ iommu }) => iommu.maps),
+          unmaps: sum(({ iommu }) => iommu.unmaps),
+          commands: sum(({ iommu }) => iommu.commands),
+        },
+        translations: sum(({ translations }) => translations),
+        bytesCopied: sum(({ bytesBounced }) => bytesBounced),
+      };
     });
   }
-}
-
-function u64(value: bigint | undefined): string | undefined {
-  return value === undefined ? undefined : `0x${value.toString(16)}`;
 }

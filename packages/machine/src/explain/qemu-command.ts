@@ -131,7 +131,7 @@ class Reader {
       return;
     }
     if (!option.hasValue) {
-      this.#flag(name, option.effect === 'may-matter');
+      this.#flag(name);
       return;
     }
     if (next === undefined) {
@@ -161,10 +161,9 @@ class Reader {
     if (looksLikeParameter) this.#command.append += ` ${word.text}`;
   }
 
-  #flag(name: string, mayMatter: boolean): void {
+  #flag(name: string): void {
     if (name === 'nodefaults') this.#command.hasDefaults = false;
     else if (name === 'enable-kvm') this.#command.accels.push('kvm');
-    else if (mayMatter) this.#strange(`-${name}`, 'may-matter', 'a guest of Xen');
   }
 
   #option(name: string, value: string): void {

@@ -144,7 +144,11 @@ class DeviceReader {
     this.#machine = machine;
     this.#transport =
       model.transport ??
-      (machine.platform === 's390x' ? 'ccw' : machine.machineType === 'microvm' ? 'mmio' : 'pci');
+      (machine.platform === 's390x'
+        ? 'ccw'
+        : /^(microvm|xenpvh)$/.test(machine.machineType)
+          ? 'mmio'
+          : 'pci');
   }
 
   describe(buses: Buses): DeviceFacts {
@@ -334,7 +338,7 @@ class DeviceReader {
         source: '[qemu v7.2 softmmu/qdev-monitor.c qdev_get_device_class]',
       };
     }
-    if (this.#transport === 'mmio' && !/^(arm64|x86)$/.test(this.#machine.platform)) {
+    if (this.#transport === 'mmio' && !/^(arm64|x86|xen)$/.test(this.#machine.platform)) {
       return {
         message: `No 'virtio-bus' bus found for device '${this.#driver}'`,
         source: '[qemu v7.2 softmmu/qdev-monitor.c qdev_device_add_from_qdict]',

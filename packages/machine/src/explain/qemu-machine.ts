@@ -23,6 +23,8 @@ const MACHINES: readonly { readonly pattern: RegExp; readonly platform: Platform
   { pattern: /^(q35|pc-q35-.+|pc|pc-i440fx-.+|microvm)$/, platform: 'x86' },
   { pattern: /^s390(-ccw-virtio(-.+)?)?$/, platform: 's390x' },
   { pattern: /^virt(-\d+\.\d+)?$/, platform: 'arm64' },
+  // Machines of Xen's device model.
+  { pattern: /^(xenfv(-\d+\.\d+)?|xenpv|xenpvh)$/, platform: 'xen' },
   { pattern: /^powernv(\d+)?$/, platform: 'powernv' },
 ];
 
@@ -71,17 +73,19 @@ export interface QemuMachine {
 /** @throws ExplainError `E_COMMAND_LINE` for a machine that nothing is known of. */
 export function describeQemuMachine(command: QemuCommand): QemuMachine {
   const type = machineType(command);
-  const platform = MACHINES.find(({ pattern }) => pattern.test(type))?.platform;
-  if (platform === undefined) throw unknownMachine(type, command);
+  const byType = MACHINES.find(({ pattern }) => pattern.test(type))?.platform;
+  if (byType === undefined) throw unknownMachine(type, command);
+  const isXen = accelName(command) === 'xen' && (byType === 'x86' || byType === 'arm64');
+  const platform = isXen ? 'xen' : byType;
   const facts: Fact[] = [
     { what: 'machine', value: type, from: lastValue(command.machine, 'type') ? '-M' : 'default' },
   ];
   const refusals: Refusal[] = [];
   const { memory, maxMemory } = memoryOf(command, platform, facts, refusals);
-  const accel = accelOf(command);
+  const accel = platform === 'xen' ? 'other' : accelOf(command);
   facts.push({
     what: 'accelerator',
-    value: accel,
+    value: platform === 'xen' ? 'xen' : accel,
     from:
       command.accels.length > 0
         ? '-accel'
@@ -110,6 +114,8 @@ export function describeQemuMachine(command: QemuCommand): QemuMachine {
       bridges: platform === 'pseries' ? bridgesOf(command, refusals) : [],
       viommu: viommu?.name,
       confidential,
+      // PV guests cannot work virtio devices without them. [linux arch/x86/xen/enlighten_pv.c xen_pv_init_platform]
+      ...(type === 'xenpv' ? { grants: true } : {}),
       kernelParameters: command.append.trim(),
       refusals,
       facts,
@@ -134,13 +140,17 @@ function machineType(command: QemuCommand): string {
 function unknownMachine(type: string, command: QemuCommand): ExplainError {
   return new ExplainError(
     'E_COMMAND_LINE',
-    `-M ${type}: expected pseries, q35, pc, microvm, virt, s390-ccw-virtio or powernv (or a version of one, such as pseries-7.2), found another machine; nothing is known about how ${command.program}'s "${type}" reaches memory`,
+    `-M ${type}: expected pseries, q35, pc, microvm, virt, s390-ccw-virtio, xenfv, xenpv, xenpvh or powernv (or a version of one, such as pseries-7.2), found another machine; nothing is known about how ${command.program}'s "${type}" reaches memory`,
   );
 }
 
+// The first of a list that works; the last option wins.
+function accelName(command: QemuCommand): string | undefined {
+  return command.accels.at(-1) ?? lastValue(command.machine, 'accel')?.split(':')[0];
+}
+
 function accelOf(command: QemuCommand): MachineFacts['accel'] {
-  // The first of a list that works; the last option wins.
-  const given = command.accels.at(-1) ?? lastValue(command.machine, 'accel')?.split(':')[0];
+  const given = accelName(command);
   if (given === undefined) return command.program.endsWith('kvm') ? 'kvm' : 'tcg';
   return given === 'kvm' || given === 'tcg' ? given : 'other';
 }

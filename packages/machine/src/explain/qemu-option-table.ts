@@ -28,17 +28,16 @@ const NONE = names(`
   display spice rotate g vnc acpitable smbios tpmdev bios pflash initrd compat fw_cfg serial parallel
   monitor qmp qmp-pretty mon debugcon pidfile overcommit gdb d D dfilter seed L action option-rom rtc
   icount watchdog watchdog-action echr chroot runas run-with prom-env semihosting-config sandbox trace
-  plugin qtest qtest-log msg dump-vmstate tb-size soundhw`);
+  plugin qtest qtest-log msg dump-vmstate tb-size soundhw xen-domid`);
 
 const NONE_FLAGS = names(`
   help h version mem-prealloc audio-help snapshot usb nographic portrait full-screen win2k-hack
   no-fd-bootchk no-acpi no-hpet singlestep preconfig S s no-reboot no-shutdown daemonize
   only-migratable semihosting old-param no-user-config nouserconfig async-teardown enable-sync-profile
-  curses no-quit realtime enable-fips`);
+  curses no-quit realtime enable-fips xen-attach xen-domid-restrict`);
 
 /** Options that bring in what is written elsewhere. */
-const MAY_MATTER = names('readconfig incoming loadvm dtb xen-domid');
-const MAY_MATTER_FLAGS = names('xen-attach xen-domid-restrict');
+const MAY_MATTER = names('readconfig incoming loadvm dtb');
 
 const rows = (
   list: readonly string[],
@@ -53,5 +52,4 @@ export const QEMU_OPTIONS: ReadonlyMap<string, QemuOption> = new Map([
   ...rows(NONE, true, 'none'),
   ...rows(NONE_FLAGS, false, 'none'),
   ...rows(MAY_MATTER, true, 'may-matter'),
-  ...rows(MAY_MATTER_FLAGS, false, 'may-matter'),
 ]);

@@ -12,12 +12,18 @@ export function hasIommu(machine: MachineFacts, device: DeviceFacts): boolean {
   return machine.viommu !== undefined && !device.isPastViommu;
 }
 
-/** Up to the end of QEMU's start; `flag` is `iommu_platform`. */
-export function qemuSteps(
-  machine: MachineFacts,
-  device: DeviceFacts,
-  flag: boolean,
-): ExplanationStep[] {
+/** What the steps are of; `flag` is `iommu_platform`. */
+interface StepsOf {
+  readonly machine: MachineFacts;
+  readonly device: DeviceFacts;
+  readonly flag: boolean;
+  /** Of a guest of Xen. */
+  readonly grants: boolean;
+}
+
+/** Up to the end of QEMU's start. */
+export function qemuSteps(of: StepsOf): ExplanationStep[] {
+  const { machine, device, flag } = of;
   const step = (text: string, fact: string, source: string): ExplanationStep => ({
     side: 'qemu',
     text,
@@ -40,7 +46,7 @@ export function qemuSteps(
     );
   }
   if (machine.refusals.length > 0 || device.refusal !== undefined) return steps;
-  steps.push(spaceStep(machine, device, flag, step));
+  steps.push(spaceStep(of, step));
   if (device.worker !== 'qemu') steps.push(vhostStep(machine, device, flag, step));
   return steps;
 }
@@ -51,18 +57,20 @@ function refusalFact(device: DeviceFacts, flag: boolean): string {
   return flag ? `${device.flagBecause}; ${device.modeBecause}` : device.modeBecause;
 }
 
-function spaceStep(
-  machine: MachineFacts,
-  device: DeviceFacts,
-  flag: boolean,
-  step: MakeStep,
-): ExplanationStep {
+function spaceStep({ machine, device, flag, grants }: StepsOf, step: MakeStep): ExplanationStep {
   const fact = device.iommuPlatform === undefined ? 'assumed' : device.flagBecause;
   if (!flag) {
     return step(
       'bit 33 is not offered; the device works in system memory, past any IOMMU',
       fact,
       BUS_PLUGGED,
+    );
+  }
+  if (machine.platform === 'xen' && grants) {
+    return step(
+      'bit 33 is offered; the device works in another domain, through grants',
+      fact,
+      '[linux v6.1 drivers/xen/grant-dma-ops.c xen_virtio_restricted_mem_acc]',
     );
   }
   if (device.transport !== 'pci') {

@@ -5,7 +5,7 @@ import { ExplainError } from './errors.js';
 import type { ConfidentialKind, DeviceFacts, MachineFacts, PlatformId } from './facts.js';
 import type { VirtioTransport } from './virtio-models.js';
 
-/** What of an architecture's name follows, where there are rules for its platform. */
+/** What follows from an architecture's name. */
 interface KnownArchitecture {
   readonly platform: PlatformId;
   readonly machineType: string;
@@ -21,18 +21,20 @@ const ARCHITECTURES: Readonly<Record<string, KnownArchitecture>> = {
     transport: 'pci',
   },
   'x86-64': { platform: 'x86', machineType: 'q35', confidential: 'sev', transport: 'pci' },
-  arm64: { platform: 'arm64', machineType: 'virt', confidential: 'cca', transport: 'pci' },
+  arm64: { platform: 'arm64', machineType: 'virt', confidential: 'pkvm', transport: 'pci' },
   s390x: {
     platform: 's390x',
     machineType: 's390-ccw-virtio',
     confidential: 's390-pv',
     transport: 'ccw',
   },
+  // It has no secure guests.
+  xen: { platform: 'xen', machineType: 'xenfv', confidential: 'sev', transport: 'pci' },
 };
 
 /**
  * The machine of a scenario, and its devices.
- * @throws ExplainError `E_PLATFORM` for an architecture that there are no rules for.
+ * @throws ExplainError `E_PLATFORM` for an architecture that nothing is known of.
  */
 export function describeScenario(scenario: Scenario): {
   machine: MachineFacts;
@@ -48,7 +50,7 @@ export function describeScenario(scenario: Scenario): {
     const known = Object.keys(ARCHITECTURES).join(', ');
     throw new ExplainError(
       'E_PLATFORM',
-      `machine.arch: expected an architecture that there are rules for (${known}), found "${machine.arch}": pinhole run shows what it does`,
+      `machine.arch: expected ${known}, found "${machine.arch}": pinhole run shows what it does`,
     );
   }
   const { iommu } = machine;
@@ -60,7 +62,8 @@ export function describeScenario(scenario: Scenario): {
       memory: machine.memory,
       maxMemory: machine.maxMemory,
       cpus: machine.cpus,
-      accel: machine.tceHandler === 'kvm' ? 'kvm' : 'tcg',
+      // Only pseries scenarios say who answers.
+      accel: arch.platform !== 'pseries' ? 'other' : machine.tceHandler === 'kvm' ? 'kvm' : 'tcg',
       qemu: machine.qemu,
       bridges: [
         {
@@ -81,6 +84,8 @@ export function describeScenario(scenario: Scenario): {
         bus,
         size: BigInt(size),
       })),
+      grants: arch.platform === 'xen' ? machine.settings.grants === true : undefined,
+      scenario,
       refusals: [],
       facts: [
         { what: 'machine', value: machine.arch, from },
@@ -94,7 +99,7 @@ export function describeScenario(scenario: Scenario): {
       driver: `${device.type}-${arch.transport}`,
       kind: 'disk',
       transport: arch.transport,
-      place: arch.transport === 'pci' ? 'host bridge 0' : 'channel subsystem',
+      place: arch.transport === 'pci' ? 'host bridge 0' : 'channel subsystem (ccw)',
       bridge: 0,
       isPastViommu: false,
       mode: 'modern',
