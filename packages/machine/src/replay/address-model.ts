@@ -1,6 +1,7 @@
 /** What gives buffers their bus addresses, where no hypercall is needed for it. */
 import { hex } from '@pinhole/base';
 import type { GuestOperation } from './guest-operations.js';
+import type { Platform } from './platform.js';
 
 /** Recorded and predicted are not the same. */
 export interface Disagreement {
@@ -27,15 +28,16 @@ export function differs(
 }
 
 /**
- * Where all of these kernels live: on x86-64 the upper half of 48 bits, on arm64 as much again.
- * [linux v6.12 arch/arm64/include/asm/memory.h PAGE_OFFSET]
+ * Where kernels live: on x86-64 the upper half of 48 bits, on arm64 as much again, on s390x memory as it
+ * is. [linux v6.12 arch/arm64/include/asm/memory.h PAGE_OFFSET]
  */
-const KERNEL_BEGINS = 0xffff_0000_0000_0000n;
-const X86_KERNEL_BEGINS = 0xffff_8000_0000_0000n;
+export function kernelBeginsOn(machine: Platform['machine']): bigint {
+  if (machine === 's390x') return 0n;
+  return machine === 'arm64' ? 0xffff_0000_0000_0000n : 0xffff_8000_0000_0000n;
+}
 
 /** What is wrong with the kernel's own address of coherent memory, which is whole pages. */
-export function kernelAddress(address: bigint, isX86: boolean): Disagreement | undefined {
-  const begins = isX86 ? X86_KERNEL_BEGINS : KERNEL_BEGINS;
+export function kernelAddress(address: bigint, begins: bigint): Disagreement | undefined {
   if (address % 4096n === 0n && address >= begins) return undefined;
   return { what: 'virt_addr', recorded: hex(address), model: "a page of the kernel's" };
 }

@@ -1,5 +1,5 @@
 /** Each device's way to memory: one model of addresses a device. */
-import type { AddressModel, Disagreement } from './address-model.js';
+import { type AddressModel, type Disagreement, kernelBeginsOn } from './address-model.js';
 import type { BounceAddresses } from './bounce-addresses.js';
 import { type DeviceMaps, routeFrom } from './device-route.js';
 import { DirectAddresses } from './direct-addresses.js';
@@ -39,9 +39,9 @@ export class DeviceAddresses implements AddressModel {
       pageSize: guestPageSize,
       bounce,
       isForced: platform.isBounceForced,
-      isX86: platform.machine === 'x86-64',
+      kernelBegins: kernelBeginsOn(platform.machine),
       linearMapShift:
-        platform.machine !== 'unknown' && guestPageSize === 4096
+        ['x86-64', 'arm64'].includes(platform.machine) && guestPageSize === 4096
           ? LINEAR_MAP_SHIFT
           : Math.log2(guestPageSize),
     });
@@ -77,13 +77,15 @@ export class DeviceAddresses implements AddressModel {
   // Behind an IOMMU that lets a device through, addresses are physical ones.
   #make(device: string): AddressModel {
     const { devices, ranges, isWhole, inference } = this.#options;
-    const isX86 = inference.platform.machine !== 'arm64';
+    const { machine } = inference.platform;
+    const kernelBegins = kernelBeginsOn(machine);
+    const isX86 = machine === 'x86-64' || machine === 'unknown';
     const maps = devices.get(device);
     if (maps !== undefined && routeFrom(maps, 0).kind === 'direct') return this.#direct;
     const { isStrict } = inference;
     const forecast = isWhole(device) ? new IovaForecast({ isX86, isStrict }) : undefined;
     if (forecast !== undefined) this.forecasts.push(forecast);
-    const model = new IovaAddresses({ ranges, forecast, isX86 });
+    const model = new IovaAddresses({ ranges, forecast, kernelBegins });
     this.iovas.push(model);
     return model;
   }

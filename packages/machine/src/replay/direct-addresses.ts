@@ -11,7 +11,8 @@ export interface DirectAddressesOptions {
   readonly bounce: BounceAddresses | undefined;
   /** The guest bounces everything. */
   readonly isForced: boolean;
-  readonly isX86: boolean;
+  /** The kernel's lowest address. */
+  readonly kernelBegins: bigint;
   /**
    * log2 of what the kernel's linear map is aligned to: 30 on x86-64 and on arm64 with pages of 4 KiB,
    * where KASLR moves it by entries of 1 GiB. [linux v6.12 arch/x86/mm/kaslr.c
@@ -69,13 +70,13 @@ export class DirectAddresses implements AddressModel {
 
   // Coherent memory is never bounced: it is allocated where the device reaches it.
   #alloc({ dmaAddr, virtAddr }: GuestOperation): Disagreement | undefined {
-    const { pageSize, linearMapShift, isX86 } = this.#options;
+    const { pageSize, linearMapShift, kernelBegins } = this.#options;
     const page = BigInt(pageSize);
     if (dmaAddr % page !== 0n) {
       return { what: 'offset in the page', recorded: hex(dmaAddr % page), model: '0x0' };
     }
     if (virtAddr === undefined) return undefined;
-    const kernel = kernelAddress(virtAddr, isX86);
+    const kernel = kernelAddress(virtAddr, kernelBegins);
     if (kernel !== undefined) return kernel;
     const mask = (1n << BigInt(linearMapShift)) - 1n;
     const linearMap = BigInt.asUintN(64, virtAddr - dmaAddr);

@@ -14,14 +14,27 @@ export interface IommuSlice {
 
 const MAX_SLICES = 256;
 
-/** [qemu v7.2 hw/i386/intel_iommu.c vtd_do_iommu_translate, vtd_process_iotlb_desc] */
+/**
+ * A virtio-iommu of QEMU caches nothing: it looks each access up, and an UNMAP takes effect at once.
+ * [qemu v7.2 hw/i386/intel_iommu.c vtd_do_iommu_translate, vtd_process_iotlb_desc]
+ * [qemu v7.2 hw/arm/smmu-common.c smmu_iotlb_lookup] [qemu v7.2 hw/virtio/virtio-iommu.c virtio_iommu_translate]
+ */
 const KINDS: ReadonlyMap<string, keyof IommuSlice> = new Map([
   ['vtd_iotlb_page_hit', 'hits'],
   ['vtd_iotlb_page_update', 'walks'],
   ['vtd_inv_desc_iotlb_global', 'invalidations'],
   ['vtd_inv_desc_iotlb_domain', 'invalidations'],
   ['vtd_inv_desc_iotlb_pages', 'invalidations'],
+  ['smmu_iotlb_lookup_hit', 'hits'],
+  ['smmu_iotlb_lookup_miss', 'walks'],
+  ['smmu_iotlb_inv_all', 'invalidations'],
+  ['smmu_iotlb_inv_asid', 'invalidations'],
+  ['smmuv3_s1_range_inval', 'invalidations'],
+  ['virtio_iommu_translate', 'walks'],
+  ['virtio_iommu_unmap', 'invalidations'],
 ]);
+/** Those that are for everything that was unmapped before. */
+const OF_ALL = /_(global|domain|all|asid)$/;
 
 /** Follows a run without TCE windows. Memory: a bounded number of slices and points. */
 export class IommuProfile {
@@ -31,6 +44,8 @@ export class IommuProfile {
   step = 1;
   /** Buffers that drivers hold mapped; `given`: unmapped, and no invalidation since. */
   readonly buffers: Occupancy = new Occupancy();
+  /** Whether each invalidation was of all that was unmapped before it. */
+  isLazy = false;
   /** Buffers mapped at most. */
   peak = 0;
   /** Unmapped ones that one invalidation made unreachable, at most. */
@@ -50,8 +65,10 @@ export class IommuProfile {
     this.#total[kind] += 1;
     this.#sliceOf(line)[kind] += 1;
     if (kind !== 'invalidations') return;
-    // One of pages is for the unmapping before it; the others are for all.
-    this.#deferred = name === 'vtd_inv_desc_iotlb_pages' ? Math.max(0, this.#deferred - 1) : 0;
+    const isOfAll = OF_ALL.test(name);
+    this.isLazy = isOfAll && (this.isLazy || this.#total.invalidations === 1);
+    // What is invalidated page by page is not told apart from what was unmapped next.
+    this.#deferred = 0;
     this.#note(line);
   }
 

@@ -13,7 +13,8 @@ export interface IovaAddressesOptions {
   readonly ranges: IommuRanges | undefined;
   /** Predicts IOVAs; undefined: they are only checked against each other. */
   readonly forecast: IovaForecast | undefined;
-  readonly isX86: boolean;
+  /** The kernel's lowest address. */
+  readonly kernelBegins: bigint;
 }
 
 /**
@@ -45,7 +46,7 @@ export class IovaAddresses implements AddressModel {
       (kind === 'map' && gpa === undefined
         ? undefined
         : differs('offset in the page', hex(dmaAddr % PAGE), hex(offset))) ??
-      (virtAddr === undefined ? undefined : kernelAddress(virtAddr, this.#options.isX86)) ??
+      (virtAddr === undefined ? undefined : kernelAddress(virtAddr, this.#options.kernelBegins)) ??
       this.#covered(operation);
     return wrong ?? this.#doorbells() ?? this.#options.forecast?.begin(operation);
   }

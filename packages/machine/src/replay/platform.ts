@@ -8,7 +8,7 @@ import type { RunFacts } from './run-scout.js';
 
 /** What stands between a device and memory. */
 export interface Platform {
-  readonly machine: 'pseries' | 'x86-64' | 'arm64' | 'unknown';
+  readonly machine: 'pseries' | 'x86-64' | 'arm64' | 's390x' | 'unknown';
   /** `generic`: the guest's kernel drives one, and the log does not say which. */
   readonly iommu: 'spapr-tce' | LoggedIommu | 'generic' | 'none';
   /** The guest bounces every buffer. */
@@ -46,6 +46,7 @@ export function platformOf(facts: RunFacts, console: ConsoleDigest): Platform | 
 // Debian's releases end with the architecture, others may begin with it or not have it.
 function machineOf(iommu: LoggedIommu | undefined, release: string): Platform['machine'] {
   if (iommu === 'intel-iommu' || /amd64|x86_64/.test(release)) return 'x86-64';
+  if (release.includes('s390x')) return 's390x';
   return iommu === 'smmuv3' || /arm64|aarch64/.test(release) ? 'arm64' : 'unknown';
 }
 
