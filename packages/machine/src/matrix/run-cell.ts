@@ -33,7 +33,9 @@ export interface CellResult {
 export interface CellCosts {
   /** Whose constants these are. */
   readonly preset: string;
-  /** Nanoseconds a request, one at a time. */
+  /** Nanoseconds, once: until the driver was up, and first uses of pages that stay mapped. */
+  readonly setup: CostRange;
+  /** Nanoseconds a request, one at a time, first uses apart. */
   readonly perRequest: CostRange;
   /** Requests a second, compared with physical addresses: 1 is as fast. */
   readonly throughput: CostRange;
@@ -134,9 +136,10 @@ function costsOf(report: RunReport): CellCosts | null {
   const preset = defaultCostPreset(report.machine.arch);
   const estimate = preset === undefined ? undefined : estimateOrNone(report, preset);
   if (estimate === undefined) return null;
-  const { perRequest, throughput, assumedShare, parts } = estimate;
+  const { setup, perRequest, throughput, assumedShare, parts } = estimate;
   const dominates = parts.find(({ role }) => role === 'path')?.what ?? null;
-  return { preset: estimate.preset, perRequest, throughput, dominates, assumedShare };
+  const { ns } = setup;
+  return { preset: estimate.preset, setup: ns, perRequest, throughput, dominates, assumedShare };
 }
 
 // A machine may count what no preset of it has a constant for.
