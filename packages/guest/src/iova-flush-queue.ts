@@ -2,7 +2,7 @@
 export const IOVA_FQ_SIZE = 256;
 /**
  * The same where a flush costs as much as the unmaps did: the driver of virtio-iommu says so
- * (`shadow_on_flush`). [linux drivers/iommu/dma-iommu.c IOVA_SINGLE_FQ_SIZE, 6.7 from memory]
+ * (`shadow_on_flush`). [linux v6.12 drivers/iommu/dma-iommu.c IOVA_SINGLE_FQ_SIZE], not in v6.1
  */
 export const IOVA_SINGLE_FQ_SIZE = 32_768;
 

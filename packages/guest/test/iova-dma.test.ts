@@ -420,15 +420,26 @@ describe('permissions', () => {
 });
 
 test.each([
-  ['', { isOff: false, isPassthrough: false }],
-  ['intel_iommu=on,sm_on', { isOff: false, isPassthrough: false }],
-  ['intel_iommu=off', { isOff: true, isPassthrough: false }],
-  ['iommu=pt', { isOff: false, isPassthrough: true }],
-  ['iommu.passthrough=1 iommu=nopt', { isOff: false, isPassthrough: false }],
-  ['iommu.strict=0', { isOff: false, isPassthrough: false, isStrict: false }],
-  ['intel_iommu=on,strict', { isOff: false, isPassthrough: false, isStrict: true }],
-  ['iommu.strict=1 iommu.strict=maybe', { isOff: false, isPassthrough: false, isStrict: true }],
-  ['-- iommu=pt', { isOff: false, isPassthrough: false }],
+  ['', { isOff: false, isPassthrough: false, isIntelStrict: false }],
+  ['intel_iommu=on,sm_on', { isOff: false, isPassthrough: false, isIntelStrict: false }],
+  ['intel_iommu=off', { isOff: true, isPassthrough: false, isIntelStrict: false }],
+  ['iommu=pt', { isOff: false, isPassthrough: true, isIntelStrict: false }],
+  ['iommu.passthrough=1 iommu=nopt', { isOff: false, isPassthrough: false, isIntelStrict: false }],
+  ['iommu.strict=0', { isOff: false, isPassthrough: false, isIntelStrict: false, isStrict: false }],
+  [
+    'intel_iommu=on,strict',
+    { isOff: false, isPassthrough: false, isIntelStrict: true, isStrict: true },
+  ],
+  // The one is read after the other, wherever they stand.
+  [
+    'intel_iommu=strict iommu.strict=0',
+    { isOff: false, isPassthrough: false, isIntelStrict: true, isStrict: true },
+  ],
+  [
+    'iommu.strict=1 iommu.strict=maybe',
+    { isOff: false, isPassthrough: false, isIntelStrict: false, isStrict: true },
+  ],
+  ['-- iommu=pt', { isOff: false, isPassthrough: false, isIntelStrict: false }],
 ])('the command line "%s"', (cmdline, expected) => {
   expect(parseIommuCommandLine(cmdline)).toEqual(expected);
 });

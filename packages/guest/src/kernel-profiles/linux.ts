@@ -78,11 +78,13 @@ export const linux418: KernelProfile = {
     isSizedForEncryption: false,
     source: '[linux commit 2efbc58f157a], 5.4 by date, is the first',
   },
-  // intel-iommu had its own copy of what the generic code does, with the same allocator.
+  // intel-iommu had its own copy of what the generic code does, with the same allocator, which it asked
+  // for a power of two of pages always. Deviates: for more than 32 pages here only what the others ask.
   iommuDma: {
     isSacOnce: false,
     virtioIommu: [],
     virtioIommuDefers: false,
+    vtdHearsStrict: false,
     source: 'UNVERIFIED: the text of 4.18 was not read; virtio-iommu came with 5.3, from memory',
   },
   trace: { source: '[linux v6.12 include/trace/events/dma.h] is the first' },
@@ -190,6 +192,11 @@ export const linux510: KernelProfile = {
     source:
       '[linux v6.1 arch/powerpc/platforms/pseries/firmware.c], commit 17a0364cb07c, 5.6 by date',
   },
+  iommuDma: {
+    ...linux54.iommuDma,
+    source:
+      '[linux v5.10 drivers/iommu/Kconfig VIRTIO_IOMMU, drivers/iommu/intel/iommu.c intel_unmap, drivers/iommu/iommu.c iommu_dma_setup]; Debian 11 builds no virtio-iommu',
+  },
 };
 
 export const linux61: KernelProfile = {
@@ -244,7 +251,9 @@ export const linux61: KernelProfile = {
   iommuDma: {
     ...linux510.iommuDma,
     virtioIommu: ['x86-64', 'arm64'],
-    source: '[linux v6.1 drivers/iommu/dma-iommu.c, virtio-iommu.c]',
+    vtdHearsStrict: true,
+    source:
+      '[linux v6.1 drivers/iommu/Kconfig VIRTIO_IOMMU, dma-iommu.c iommu_dma_init_domain, virtio-iommu.c viommu_domain_alloc]; Debian 12 builds no virtio-iommu',
   },
 };
 
@@ -272,7 +281,7 @@ export const linux6120: KernelProfile = {
     isSacOnce: true,
     virtioIommuDefers: true,
     source:
-      '[linux drivers/iommu/dma-iommu.c iommu_dma_alloc_iova with pci_32bit_workaround, virtio-iommu.c viommu_flush_iotlb_all]; UNVERIFIED: since 6.5 and 6.8, from memory',
+      '[linux v6.12 drivers/iommu/dma-iommu.c iommu_dma_alloc_iova, virtio-iommu.c viommu_capable], neither in v6.1; UNVERIFIED: since 6.5 and 6.8, from memory',
   },
   trace: {
     mapEvent: 'dma_map_page',

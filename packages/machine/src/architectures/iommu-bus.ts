@@ -259,11 +259,17 @@ function isInvalidationDeferred(
   { iommu, platform, kernel, cmdline }: IommuBusOptions,
   steps: DecisionStep[],
 ): boolean {
-  const { isStrict } = parseIommuCommandLine(cmdline);
+  const { isStrict: asked, isIntelStrict } = parseIommuCommandLine(cmdline);
+  const isHeard = iommu !== 'intel-iommu' || kernel.iommuDma.vtdHearsStrict || isIntelStrict;
+  const isStrict = isHeard ? asked : undefined;
   const isWanted = isStrict === undefined ? platform === 'x86-64' : !isStrict;
   const isAble = iommu !== 'virtio-iommu' || kernel.iommuDma.virtioIommuDefers;
   const why =
-    isStrict === undefined ? `built so for ${platform}` : `iommu.strict=${isStrict ? 1 : 0}`;
+    isStrict === undefined
+      ? `built so for ${platform}${asked === undefined ? '' : ', and iommu.strict= is not for this driver'}`
+      : isIntelStrict
+        ? 'intel_iommu=strict'
+        : `iommu.strict=${isStrict ? 1 : 0}`;
   steps.push({
     what: 'iommu_dma_init_fq: is invalidation deferred?',
     fact: isWanted && !isAble ? 'no: the driver cannot' : `${isWanted ? 'yes' : 'no'}: ${why}`,

@@ -118,6 +118,14 @@ describe('behind an IOMMU', () => {
   test.each([
     // A request of n data elements is n + 3 maps and as many unmaps: header, status, indirect table.
     ['intel-iommu, strictly: an invalidation an unmap', intel, strict, 4, 4],
+    ['4.18 to 5.10 do not hear of it', intel, { ...strict, kernel: 'linux-5.10' }, 4, 0],
+    [
+      'but of their own word',
+      intel,
+      { cmdline: 'intel_iommu=on,strict', kernel: 'linux-5.10' },
+      4,
+      4,
+    ],
     ['intel-iommu as it comes: none, until 255 unmaps wait', intel, {}, 4, 0],
     ['virtio-iommu: a request a map and one an unmap', virtio, { kernel: 'linux-6.1' }, 4, 8],
     ['virtio-iommu, deferred by 6.12: the same requests, fewer kicks', virtio, {}, 4, 8],
