@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import { hex } from '@pinhole/base';
 import type { ReplayFinding, ReplayReport, RunProfile } from '@pinhole/machine';
+import { overTheRun } from './replay-html-iommu.js';
 import { hypercallsByRequest, mappers, requests, users } from './replay-html-usage.js';
 import {
   occupancyChart,
@@ -54,6 +55,7 @@ export function renderReplayHtml(
             { id: 'users', title: 'Who used them', body: users(profile) },
           ]
         : [
+            { id: 'iommu', title: 'Over the run', body: overTheRun(profile, report) },
             { id: 'requests', title: 'Requests', body: requests(profile) },
             { id: 'users', title: 'Who mapped memory', body: mappers(profile) },
           ]),

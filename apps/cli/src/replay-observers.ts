@@ -24,7 +24,10 @@ export function openObservers(
   return {
     observer: together(profile, timeline),
     profile,
-    close: () => writer?.close(),
+    close() {
+      timeline?.end();
+      writer?.close();
+    },
   };
 }
 

@@ -24,6 +24,20 @@ interface Open {
 }
 
 const DIRECTIONS = ['both ways', 'to the device', 'from the device'];
+/** Device accesses through an IOMMU, and the argument that is their address. */
+const ACCESSES: ReadonlyMap<string, string> = new Map([
+  ['vtd_iotlb_page_hit', 'iova'],
+  ['vtd_iotlb_page_update', 'iova'],
+  ['smmuv3_translate_success', 'iova'],
+  ['virtio_iommu_translate', 'addr'],
+]);
+/** What QEMU logs of such an access besides. */
+const OF_ACCESS =
+  /^(vtd_dmar_translate|smmu_iotlb_(lookup_hit|lookup_miss|insert)|virtio_iommu_translate_out)$/;
+/** What the guest has its IOMMU do. */
+const OF_IOMMU = /^(vtd_inv_|smmu_iotlb_inv_|smmuv3_cmdq_|smmuv3_s1_range_inval|virtio_iommu_)/;
+/** Accesses that wait for the mappings they need; a request has fewer. */
+const MAX_WAITING = 16_384;
 /** Within one line of QEMU's log: the guest begins before it and ends after it. */
 const BEFORE = 0.6;
 const SPAN = 0.3;
@@ -41,6 +55,8 @@ export class ReplayTimeline implements RunObserver {
   readonly #held = new Map<bigint, Mapping[]>();
   /** By CPU: an interrupt's operation lies within another. */
   readonly #open = new Map<number, Open[]>();
+  /** An IOMMU's log has a request's accesses before the request that the mappings are known by. */
+  readonly #waiting: { readonly event: TraceEvent; readonly line: number }[] = [];
   #mappings = 0;
   #now = 0;
 
@@ -50,15 +66,34 @@ export class ReplayTimeline implements RunObserver {
   }
 
   qemuEvent(...[event, line, call]: Parameters<Required<RunObserver>['qemuEvent']>): void {
+    const { name } = event;
+    const isAccess = ACCESSES.has(name) || OF_ACCESS.test(name);
+    if (isAccess || (name === 'virtqueue_alloc_element' && this.#waiting.length > 0)) {
+      this.#waiting.push({ event, line });
+      if (this.#waiting.length > MAX_WAITING) this.end();
+      return;
+    }
+    this.end();
     this.#now = line;
     if (call !== undefined) this.#call(event, call.operation, call.call.npages);
     else this.#other(event);
   }
 
+  /** Emits what still waits: after the replay. */
+  end(): void {
+    for (const { event, line } of this.#waiting) {
+      this.#now = line;
+      this.#other(event);
+    }
+    this.#waiting.length = 0;
+  }
+
   operation(...[operation, entries]: Parameters<Required<RunObserver>['operation']>): void {
+    const [first] = this.#waiting;
+    if (first !== undefined) this.#now = first.line - 1;
     const open = this.#begin(operation);
     // Without hypercalls there is nothing to wait for.
-    if (entries === undefined) this.#end(open);
+    if (entries === undefined) this.#end(open, BEFORE);
     else open.pagesLeft = entries.npages;
   }
 
@@ -103,13 +138,13 @@ export class ReplayTimeline implements RunObserver {
     while ((open.at(-1)?.operation.level ?? -1) >= level) this.#end(open.at(-1) as Open);
   }
 
-  #end(ended: Open): void {
+  #end(ended: Open, offset: number = AFTER): void {
     const { operation } = ended;
     const others = this.#open.get(operation.cpu) ?? [];
     const at = others.indexOf(ended);
     if (at < 0) return;
     others.splice(at, 1);
-    this.#at(AFTER, this.#guest(operation), `dma_${operation.kind}`, {}, 'end');
+    this.#at(offset, this.#guest(operation), `dma_${operation.kind}`, {}, 'end');
   }
 
   #call(event: TraceEvent, operation: GuestOperation | undefined, npages: number): void {
@@ -133,9 +168,11 @@ export class ReplayTimeline implements RunObserver {
 
   #other(event: TraceEvent): void {
     const { name, args } = event;
-    const address = this.#addresses.event(event);
+    const argument = ACCESSES.get(name);
+    const address =
+      argument === undefined ? this.#addresses.event(event) : (args[argument] as bigint);
     if (address === undefined) {
-      this.#at(0, name.startsWith('spapr_iommu_') ? 'hypervisor' : 'device', name, args);
+      this.#at(0, actorOf(name), name, args);
       return;
     }
     const mapping = this.#held.get(address)?.find(({ isAccessed }) => !isAccessed);
@@ -190,6 +227,12 @@ export class ReplayTimeline implements RunObserver {
     const t = Math.round((this.#now + offset) * 10) / 10;
     this.#emit({ t, actor, name, args, ...(phase === undefined ? {} : { phase }) }, flows);
   }
+}
+
+// Who does what QEMU's log says; the guest is its own.
+function actorOf(name: string): string {
+  if (name.startsWith('spapr_iommu_')) return 'hypervisor';
+  return OF_IOMMU.test(name) && !OF_ACCESS.test(name) ? 'IOMMU' : 'device';
 }
 
 function describe({

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
 import { type ReplayReport, RunProfile } from '@pinhole/machine';
 import { findRecording, type RecordingName } from '@pinhole/recordings';
 import { describe, expect, test } from 'vitest';
@@ -49,6 +50,62 @@ describe('a healthy run', () => {
     expect(text(row).split(/\s+/).slice(-5, -1)).toEqual(['92', '92', '26.52', '512']);
     expect((92 * 26.52).toFixed(0)).toBe('2440');
   });
+});
+
+/** How many lines of a recording's log begin with an event. */
+const linesOf = (name: RecordingName, event: string): number => {
+  const log = gunzipSync(readFileSync(findRecording(name).files.qemuTrace)).toString();
+  return log.split('\n').filter((line) => line.startsWith(`${event} `)).length;
+};
+
+describe('an IOMMU over the run', () => {
+  test('VT-d: every access and invalidation of the log, and what waits for one', () => {
+    const name = 'linux6.12-x86-intel-iommu';
+    const html = page(name);
+    expect(faults(html)).toEqual([]);
+    const [hits, walks] = [
+      linesOf(name, 'vtd_iotlb_page_hit'),
+      linesOf(name, 'vtd_iotlb_page_update'),
+    ];
+    const invalidations =
+      linesOf(name, 'vtd_inv_desc_iotlb_global') + linesOf(name, 'vtd_inv_desc_iotlb_domain');
+    const shown = text(html)
+      .replace(/(\d),(\d)/g, '$1$2')
+      .replace(/\s+/g, ' ');
+    expect(hits + walks).toBe(linesOf(name, 'vtd_dmar_translate'));
+    expect(shown).toContain(`accessed memory ${hits + walks} times through the IOMMU`);
+    expect(shown).toContain(`: ${hits} times the translation was in the IOTLB, ${walks} times`);
+    expect(shown).toContain(`invalidated cached translations ${invalidations} times`);
+    // The finding says the same of the most that waited.
+    expect(shown).toMatch(/up to (\d+) unmappings before one.* \1 waited for an invalidation/);
+    expect(html.match(/<svg [^>]*role="img"/g)).toHaveLength(3);
+  });
+
+  test('without a guest trace there are translations, and no buffers', () => {
+    const html = page('linux6.12-x86-intel-iommu', false);
+    expect(html.match(/<svg [^>]*role="img"/g)).toHaveLength(2);
+    expect(text(html)).toContain('(--guest-trace) there is no picture of mapped buffers');
+  });
+
+  test('SMMUv3 that is told of each page, and virtio-iommu without a cache', () => {
+    const smmu = text(page('linux6.12-arm64-smmuv3')).replaceAll(',', '');
+    const hits = linesOf('linux6.12-arm64-smmuv3', 'smmu_iotlb_lookup_hit');
+    expect(smmu).toContain(`: ${hits} times the translation was in the IOTLB`);
+    expect(smmu).not.toContain('waited for an invalidation');
+    const virtio = text(page('linux6.12-x86-virtio-iommu')).replaceAll(',', '');
+    const accesses = linesOf('linux6.12-x86-virtio-iommu', 'virtio_iommu_translate');
+    expect(virtio).toContain(`accessed memory ${accesses} times through the IOMMU (virtio-iommu)`);
+    expect(virtio).not.toContain('IOTLB');
+  });
+
+  test.each(['linux6.12-x86-plain', 'linux6.12-x86-swiotlb'] as const)(
+    '%s: there is none, and the page says so',
+    (name) => {
+      const html = page(name);
+      expect(text(html)).toContain('No IOMMU stands between devices and memory');
+      expect(html.match(/<svg [^>]*role="img"/g)).toHaveLength(1);
+    },
+  );
 });
 
 test('a leak: entries in the warning colour, the finding with its evidence and remedy', () => {

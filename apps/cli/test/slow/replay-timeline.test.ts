@@ -80,6 +80,49 @@ describe.each([
   });
 });
 
+describe.each(['linux6.12-x86-intel-iommu', 'linux6.12-x86-virtio-iommu'] as const)(
+  '%s',
+  (name) => {
+    const rows = timeline(name);
+    const trackOf = (called: string): number | undefined =>
+      rows.find(({ args }) => args?.name === called)?.tid;
+
+    test('no span ends before it began, and time does not run backwards on a track', () => {
+      const open = new Map<number, Row[]>();
+      const time = new Map<number, number>();
+      for (const row of rows) {
+        expect(row.ts).toBeGreaterThanOrEqual(time.get(row.tid) ?? 0);
+        time.set(row.tid, row.ts);
+        if (row.ph === 'B') open.set(row.tid, [...(open.get(row.tid) ?? []), row]);
+        if (row.ph === 'E')
+          expect(row.ts).toBeGreaterThanOrEqual(open.get(row.tid)?.pop()?.ts ?? 0);
+      }
+    });
+
+    test('each mapping is a flow from the map to the access through the IOMMU to the unmap', () => {
+      const flows = new Map<number, Row[]>();
+      for (const row of rows.filter(({ cat }) => cat === 'flow')) {
+        flows.set(row.id as number, [...(flows.get(row.id as number) ?? []), row]);
+      }
+      const { guestEvents } = findRecording(name).meta;
+      expect(flows.size).toBe((guestEvents.dma_map_page ?? 0) + (guestEvents.dma_map_phys ?? 0));
+      const device = trackOf('device');
+      for (const points of flows.values()) {
+        expect(points.map(({ ph }) => ph).join('')).toBe('stf');
+        expect(points.map(({ tid }) => tid === device)).toEqual([false, true, false]);
+        expect(points.every(({ ts }, i) => i === 0 || ts >= (points[i - 1] as Row).ts)).toBe(true);
+      }
+    });
+
+    test('what the guest tells its IOMMU has a track of its own', () => {
+      const told = rows.filter(({ tid, ph }) => tid === trackOf('IOMMU') && ph !== 'M');
+      const { qemuEvents } = findRecording(name).meta;
+      const wanted = name.endsWith('intel-iommu') ? 'vtd_inv_desc' : 'virtio_iommu_unmap';
+      expect(told.filter((row) => row.name === wanted)).toHaveLength(qemuEvents[wanted] ?? -1);
+    });
+  },
+);
+
 test('as JSON lines, each event with its mapping', () => {
   const file = join(folder, 'timeline.ndjson');
   const name = 'linux6.12-pinhole-rng';
