@@ -100,7 +100,8 @@ function guestRows({ guest, inferred }: ReplayReport): CheckedRow[] {
     rows.push({
       what: 'DMA addresses',
       about: "that the guest's kernel gave",
-      count: operations,
+      // Without DMA events, those of the IOMMU's maps.
+      count: operations > 0 ? operations : guest.consistentAddresses + dmaAddressMismatches,
       wrong: dmaAddressMismatches,
     });
     if (hcallsPredicted + hcallMismatches > 0 || inferred.iommu === 'spapr-tce') {

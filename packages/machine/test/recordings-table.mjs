@@ -78,7 +78,8 @@ function row(recording) {
   const { report, events } = replay(recording);
   const { guest, hypervisor, findings } = report;
   const operations = guest.maps + guest.unmaps + guest.allocs + guest.frees;
-  const addresses = operations + guest.consistentAddresses + guest.inconsistentAddresses;
+  const others = operations === 0 ? guest.dmaAddressMismatches : 0;
+  const addresses = operations + guest.consistentAddresses + guest.inconsistentAddresses + others;
   const wrong = mismatchesOf(report);
   return [
     `\`${name}\``,
@@ -124,7 +125,8 @@ ${[line(head), line(rule), ...recordings.map((recording) => line(row(recording))
 
 - **DMA addresses predicted**: every \`dma_map_*\`, \`dma_unmap_*\`, \`dma_alloc\` and \`dma_free\` of the
   guest's trace: the address that the model's kernel gives, against the recorded one. Linux 6.1 has
-  no such events: there it is the addresses of its mapping hypercalls, against the allocator's.
+  no such events: there it is the addresses of its mapping hypercalls or of its IOMMU's maps, against the
+  allocator's.
   Without an IOMMU they are physical ones, bounced ones the slots of the kernel's pool, behind VT-d, an
   SMMUv3 or virtio-iommu the ranges of Linux's IOVA allocator.
 - **Hypercalls predicted**: each with all its arguments, for each of these events; for Linux 6.1 the

@@ -232,6 +232,52 @@ describe('behind a virtio-iommu', () => {
   });
 });
 
+describe('without DMA events: Linux 6.1', () => {
+  // A ring of two pages, of which each is mapped for itself, and two buffers.
+  const RING = [iommuMap(0xffff_e000, 0x7000), iommuMap(0xffff_f000, 0x9000)];
+  const BUFFERS = [iommuMap(0xffff_d000, 0x5000), iommuMap(0xffff_c000, 0x6000)];
+  const guestOf = (...events: readonly string[]) =>
+    trace(...events).map((line) => line.replace('6.12.117+deb13', '6.1.0-50'));
+  const addresses = (...events: readonly string[]) =>
+    replay(request(), guestOf(...events)).report.guest;
+
+  test('each map is where the allocator puts it', () => {
+    expect(addresses(...RING, ...BUFFERS)).toMatchObject({
+      consistentAddresses: 4,
+      dmaAddressMismatches: 0,
+    });
+  });
+
+  test('what is unmapped is given again', () => {
+    const again = [iommuUnmap(0xffff_d000), iommuMap(0xffff_d000, 0x8000)];
+    expect(addresses(...RING, ...BUFFERS, ...again)).toMatchObject({
+      consistentAddresses: 5,
+      dmaAddressMismatches: 0,
+    });
+  });
+
+  test.each<[string, readonly string[]]>([
+    ['a map elsewhere', [iommuMap(0xffff_9000, 0x5000)]],
+    [
+      'a map elsewhere, at the end of others',
+      [...BUFFERS, iommuMap(0xffff_a000, 0x5000), iommuMap(0xffff_9000, 0x5000)],
+    ],
+    [
+      'two pages that are not aligned',
+      [iommuMap(0xffff_b000, 0x5000), iommuMap(0xffff_c000, 0x6000)],
+    ],
+  ])('%s is a mismatch', (_what, events) => {
+    expect(addresses(...RING, ...events)?.dmaAddressMismatches).toBeGreaterThan(0);
+  });
+
+  test('a trace that begins later says nothing of addresses', () => {
+    expect(addresses(iommuMap(0xfff0_0000, 0x5000), ...BUFFERS)).toMatchObject({
+      consistentAddresses: 0,
+      dmaAddressMismatches: 0,
+    });
+  });
+});
+
 test('any numbers, in any order: no exception, bounded time', () => {
   const numbers = ['0', '1', '1000', '7fffffffffffffff', 'ffffffffffffffff', 'fffffffffffff000'];
   const small = [-2_147_483_648, -1, 0, 1, 12, 2_147_483_647];

@@ -7,7 +7,7 @@ import type { GuestOperation } from './guest-operations.js';
 import type { Inference } from './inference.js';
 import type { IommuRanges } from './iommu-ranges.js';
 import { IovaAddresses } from './iova-addresses.js';
-import { IovaForecast } from './iova-forecast.js';
+import { forecastOptionsOf, IovaForecast } from './iova-forecast.js';
 
 /** Options of {@link DeviceAddresses}. */
 export interface DeviceAddressesOptions {
@@ -77,13 +77,10 @@ export class DeviceAddresses implements AddressModel {
   // Behind an IOMMU that lets a device through, addresses are physical ones.
   #make(device: string): AddressModel {
     const { devices, ranges, isWhole, inference } = this.#options;
-    const { machine } = inference.platform;
-    const kernelBegins = kernelBeginsOn(machine);
-    const isX86 = machine === 'x86-64' || machine === 'unknown';
+    const kernelBegins = kernelBeginsOn(inference.platform.machine);
     const maps = devices.get(device);
     if (maps !== undefined && routeFrom(maps, 0).kind === 'direct') return this.#direct;
-    const { isStrict } = inference;
-    const forecast = isWhole(device) ? new IovaForecast({ isX86, isStrict }) : undefined;
+    const forecast = isWhole(device) ? new IovaForecast(forecastOptionsOf(inference)) : undefined;
     if (forecast !== undefined) this.forecasts.push(forecast);
     const model = new IovaAddresses({ ranges, forecast, kernelBegins });
     this.iovas.push(model);

@@ -76,6 +76,11 @@ export class DmaGuestReplay {
     if (wrong !== undefined) this.#addressMismatch(range.line, wrong);
   }
 
+  /** An address of a trace that has no operations. */
+  address(line: number | undefined, wrong: Disagreement | undefined): void {
+    if (wrong !== undefined) this.#addressMismatch(line, wrong);
+  }
+
   /** A request of the device that the guest's trace has, too. */
   joined(): void {
     this.#counts.requestsJoined += 1;
@@ -138,7 +143,7 @@ export class DmaGuestReplay {
     if (wrong !== undefined) this.#addressMismatch(line, wrong);
   }
 
-  #addressMismatch(line: number, wrong: Disagreement): void {
+  #addressMismatch(line: number | undefined, wrong: Disagreement): void {
     this.#counts.dmaAddressMismatches += 1;
     this.#keep('dma-address', line, undefined, wrong);
   }

@@ -10,6 +10,8 @@ import { type GuestOperation, GuestOperationReader } from './guest-operations.js
 import type { Inference } from './inference.js';
 import { IommuRanges } from './iommu-ranges.js';
 import type { IommuAccess, IommuListener, IommuReplay } from './iommu-replay.js';
+import { forecastOptionsOf, IovaForecast } from './iova-forecast.js';
+import { RangeAddresses } from './range-addresses.js';
 import { RangePairs } from './range-pairs.js';
 import { RequestJoin } from './request-join.js';
 import type { RunObserver } from './run-observer.js';
@@ -50,6 +52,7 @@ export class DmaRunReplay implements RunReplay {
   readonly #requests: VirtqueueReplay;
   readonly #iommu: IommuReplay;
   readonly #pairs: RangePairs | undefined;
+  readonly #rangeAddresses: RangeAddresses | undefined;
   readonly #guest: DmaGuestReplay | undefined;
   readonly #reader: GuestOperationReader | undefined;
   readonly #join: RequestJoin | undefined;
@@ -111,15 +114,20 @@ export class DmaRunReplay implements RunReplay {
     const replay = new DmaGuestReplay({ addresses, ranges, cpus: inference.cpusFromConsole, keep });
     this.#guest = replay;
     const { device } = facts.requests;
+    const hasRangesOnly = guest.hasIommuRanges && !guest.hasDmaEvents;
+    this.#rangeAddresses = hasRangesOnly
+      ? new RangeAddresses(new IovaForecast(forecastOptionsOf(inference)))
+      : undefined;
     this.join = facts.requests.text;
     this.#join = device === undefined ? undefined : this.#joinOf(device, replay);
-    this.#pairs = device === undefined ? undefined : pairsOf(inference, replay);
+    this.#pairs = device === undefined && !hasRangesOnly ? undefined : pairsOf(inference, replay);
     this.#reader = new GuestOperationReader({
       hasDmaEvents: true,
       callsFor: () => 0,
       onOperation: (operation) => this.#operation(operation, replay),
       onIommuRange: (range) => {
         replay.range(range);
+        replay.address(range.line, this.#rangeAddresses?.take(range));
         this.#pairs?.guest(range);
       },
     });
@@ -149,6 +157,7 @@ export class DmaRunReplay implements RunReplay {
   endGuest(): void {
     this.#hasAllGuest = true;
     this.#reader?.end();
+    this.#guest?.address(undefined, this.#rangeAddresses?.end());
     this.#join?.endOperations();
     this.#drain();
     this.#endJoin();
@@ -171,7 +180,7 @@ export class DmaRunReplay implements RunReplay {
         ...devices,
         mismatches: kept.slice(0, this.#keep),
       },
-      guest: this.#guest?.result(this.bounce?.consistent ?? 0),
+      guest: this.#guest?.result(this.bounce?.consistent ?? this.#rangeAddresses?.predicted ?? 0),
     };
   }
 

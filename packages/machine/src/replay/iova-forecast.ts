@@ -3,6 +3,7 @@ import { hex } from '@pinhole/base';
 import { IovaDomain, IovaRcache } from '@pinhole/guest';
 import type { Disagreement } from './address-model.js';
 import { DMA_MAPPING_ERROR, type GuestOperation } from './guest-operations.js';
+import type { Inference } from './inference.js';
 
 const PAGE = 4096n;
 /** Below 4 GiB as long as there is room. [linux v6.12 drivers/iommu/dma-iommu.c iommu_dma_alloc_iova] */
@@ -27,6 +28,14 @@ interface Pages {
   readonly count: number;
 }
 
+/** As the run's machine and kernel have it. */
+export function forecastOptionsOf({
+  platform: { machine },
+  isStrict,
+}: Pick<Inference, 'platform' | 'isStrict'>): IovaForecastOptions {
+  return { isX86: machine === 'x86-64' || machine === 'unknown', isStrict };
+}
+
 /**
  * Predicts IOVAs below 4 GiB. When the kernel's flush queue gave its ranges back, a timer decided,
  * and no trace of the guest says: the first address that is one of a waiting range tells, since
@@ -37,6 +46,7 @@ export class IovaForecast {
   flushes = 0;
   /** Ranges that waited at most. */
   peakWaiting = 0;
+  readonly #domain: IovaDomain;
   readonly #iovas: IovaRcache;
   readonly #isStrict: boolean;
   readonly #waiting: Pages[] = [];
@@ -44,7 +54,8 @@ export class IovaForecast {
   #doubtful = 0;
 
   constructor({ isX86, isStrict }: IovaForecastOptions) {
-    this.#iovas = new IovaRcache(new IovaDomain({ reserved: isX86 ? [INTERRUPTS] : [] }));
+    this.#domain = new IovaDomain({ reserved: isX86 ? [INTERRUPTS] : [] });
+    this.#iovas = new IovaRcache(this.#domain);
     this.#isStrict = isStrict;
   }
 
@@ -59,8 +70,22 @@ export class IovaForecast {
     return { what: 'address', recorded: hex(dmaAddr), model };
   }
 
+  /** Whether a mapping has the address that is given next; if not, nothing is. */
+  isGiven({ dmaAddr, size }: Pick<GuestOperation, 'dmaAddr' | 'size'>): boolean {
+    const { pfn, count } = pagesOf(dmaAddr, size);
+    if (count > MAX_PAGES || count < 1) return false;
+    if (!this.#isStrict) this.#release(pfn, count);
+    const ranges = this.#domain.size;
+    const given = this.#iovas.alloc(count, LAST_PFN, false);
+    if (given === pfn) return true;
+    // Back to where it came from: the allocator, or its caches.
+    if (given !== 0 && this.#domain.size > ranges) this.#domain.free(given);
+    else if (given !== 0) this.#iovas.free(given, count);
+    return false;
+  }
+
   /** An unmapping or a freeing. */
-  end({ dmaAddr, size }: GuestOperation): undefined {
+  end({ dmaAddr, size }: Pick<GuestOperation, 'dmaAddr' | 'size'>): undefined {
     const pages = pagesOf(dmaAddr, size);
     if (pages.count > MAX_PAGES || pages.count < 1) return;
     if (this.#isStrict) {
