@@ -1,4 +1,5 @@
 // A scenario's machine with a disk that vhost serves, for requests whose buffers one chooses.
+import { readFileSync } from 'node:fs';
 import { createRng } from '@pinhole/base';
 import { createPhysicalDmaOps, findKernelProfile, probeVirtioBlk } from '@pinhole/guest';
 import { architectures, createSeededDisk, parseScenario } from '@pinhole/machine';
@@ -90,49 +91,26 @@ workload: [{ read: { offset: 0, length: 512, block: 512 } }]`);
   };
 }
 
-const KIB = 1024;
-const MIB = 2 ** 20;
-const PAGE = 64 * KIB;
+const PAGE = 65_536;
+
+/** What a real QEMU counted, and for which requests: pages of the guest, from where on and how many. */
+export const LIVE = JSON.parse(readFileSync(new URL('live-rows.json', import.meta.url), 'utf8'));
 
 /**
- * The requests of LIVE: 64 KiB pages of the guest, in pieces that lie together. 28 requests with 3
- * small mappings and 101 data segments of 119 pages.
+ * The requests in pieces of 64 KiB pages that lie together: 28 with 3 small mappings each and 101 data
+ * segments of 119 pages.
  */
-export const LIVE_REQUESTS = Object.freeze([
-  ...Array.from({ length: 21 }, () => [1]),
-  [1, 1],
-  // What one buffer of 16 pages was made of.
-  ...Array.from({ length: 6 }, () => [1, 1, 1, 1, 1, 2, 1, 1, 2, 1, 2, 1, 1]),
-]);
+export const LIVE_REQUESTS = LIVE.requests.map((request) => request.map(([, pages]) => pages));
 
 /**
- * Where the pages of those requests could have been: nobody wrote it down, so this is chosen to fit
- * what was counted behind second windows. As `dd` does it, the sixteen pages of the 1 MiB buffer and
- * the one of the 64 KiB buffer are used again and again; what the kernel read first (partitions,
- * read-ahead) has pages of its own. Three areas, 16 MiB apart, and with the kernel's objects 24 pages.
+ * Where the pages of those requests are: as `dd` does it, the sixteen pages of the 1 MiB buffer and the
+ * one of the 64 KiB buffer are used again and again; what the kernel read first (partitions, read-ahead)
+ * has pages of its own. Three areas, 16 MiB apart, and with the kernel's objects 24 pages.
  */
 export function placeLiveRequests(base) {
-  const first = 3;
-  let next = 0;
-  // A page that is somebody else's between any two.
-  const take = (counts) =>
-    counts.map((count) => {
-      const run = { gpa: base + next * PAGE, length: count * PAGE };
-      next += count + 1;
-      return run;
-    });
-  const area = (16 * MIB) / PAGE;
-  const own = take([...Array.from({ length: first }, () => 1)]);
-  const two = take([1, 1]);
-  next = area;
-  const small = take([1]);
-  next = 2 * area;
-  const large = take(LIVE_REQUESTS.at(-1));
-  return LIVE_REQUESTS.map((counts, i) => {
-    if (counts.length > 2) return large;
-    if (counts.length === 2) return two;
-    return i < first ? [own[i]] : small;
-  });
+  return LIVE.requests.map((request) =>
+    request.map(([page, pages]) => ({ gpa: base + page * PAGE, length: pages * PAGE })),
+  );
 }
 
 /** Which pages of `size` bytes the requests' data lies in, and those it lies in more than once. */

@@ -162,7 +162,7 @@ class ModelVhost implements VhostSide {
 const BACKEND_MS = 20_000;
 
 /** The process of the data plane. Its output goes to files, which are read without an event loop. */
-class Backend {
+export class Backend {
   readonly socket: string;
   readonly #child: ReturnType<typeof spawn>;
   readonly #out: string;
@@ -187,6 +187,16 @@ class Backend {
 
   lines(): string[] {
     return readFileSync(this.#out, 'utf8').split('\n').slice(0, -1);
+  }
+
+  messages(): string[] {
+    return this.lines().filter((line) => !line.startsWith('#'));
+  }
+
+  /** What the last start was told; vhost-user's own bit left out: there are protocol features. */
+  features(): bigint {
+    const lines = this.lines().filter((line) => line.startsWith('# features'));
+    return BigInt(lines.at(-1)?.split(' ')[2] ?? 0) & ~(1n << 30n);
   }
 
   settle(): void {
@@ -227,13 +237,11 @@ class LiveVhost extends LiveVirtioSide implements VhostSide {
   }
 
   messages(): string[] {
-    return this.backend.lines().filter((line) => !line.startsWith('#'));
+    return this.backend.messages();
   }
 
   backendFeatures(): bigint {
-    const lines = this.backend.lines().filter((line) => line.startsWith('# features'));
-    // vhost-user's own: there are protocol features.
-    return BigInt(lines.at(-1)?.split(' ')[2] ?? 0) & ~(1n << 30n);
+    return this.backend.features();
   }
 
   settle(): void {
