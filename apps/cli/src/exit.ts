@@ -1,5 +1,6 @@
 import { ModelError } from '@pinhole/base';
 import { CommanderError } from 'commander';
+import { plain } from './terminal-text.js';
 
 /** Exit codes. Documented in the README. */
 export const EXIT = { OK: 0, FAILED: 1, INPUT: 2, BUG: 70, INTERRUPTED: 130 } as const;
@@ -28,11 +29,14 @@ export const interrupt = { isRequested: false };
 export async function runToExit(command: () => Promise<unknown>): Promise<void> {
   // Nobody reads on: nothing is left to say, and that is no error.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(EXIT.OK);
+    if (isUnread(error)) process.exit(EXIT.OK);
     process.stderr.write(
       `pinhole: the output cannot be written (${error.code ?? error.message})\n`,
     );
     process.exit(EXIT.INPUT);
+  });
+  process.stderr.on('error', (error) => {
+    if (isUnread(error)) process.exit(EXIT.OK);
   });
   process.on('SIGINT', () => {
     // The second time means now.
@@ -47,11 +51,19 @@ export async function runToExit(command: () => Promise<unknown>): Promise<void> 
   }
 }
 
+function isUnread(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException | undefined)?.code === 'EPIPE';
+}
+
 function report(error: unknown): number {
   // Commander has said it already.
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.OK : EXIT.INPUT;
+  // A trace goes to standard error, too.
+  if (error instanceof InputError && isUnread(error.cause)) return EXIT.OK;
   if (error instanceof ModelError) {
-    process.stderr.write(`pinhole: ${error.message}\n`);
+    // What a message quotes of a file must not steer the terminal.
+    const lines = error.message.split('\n').map(plain);
+    process.stderr.write(`pinhole: ${lines.join('\n')}\n`);
     return EXIT.INPUT;
   }
   const message = error instanceof Error ? error.message : String(error);

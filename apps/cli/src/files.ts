@@ -103,14 +103,25 @@ export function openToWrite(path: string, flags: string): number {
   }
 }
 
-/** Writes all of a text. @throws InputError where there is no room; a part may have been written. */
+/**
+ * Writes all of a text.
+ * @throws InputError where there is no room; a part may have been written. Its `cause` has the code.
+ */
 export function writeAll(fd: number, text: string, path: string): void {
   const bytes = Buffer.from(text);
-  try {
-    for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
-  } catch (error) {
-    throw new InputError(`${path}: cannot be written: it ${reasonOf(error)}`, error);
+  for (let done = 0; done < bytes.length; ) {
+    try {
+      done += writeSync(fd, bytes, done);
+    } catch (error) {
+      // A pipe that is full for now.
+      if ((error as NodeJS.ErrnoException).code === 'EAGAIN') sleep(10);
+      else throw new InputError(`${path}: cannot be written: it ${reasonOf(error)}`, error);
+    }
   }
+}
+
+function sleep(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 }
 
 /** What the system says, for people. */

@@ -162,3 +162,25 @@ test('a closed pipe ends it quietly', () => {
   expect(stdout).toBe('{\n0\n');
   expect(stderr).toBe('');
 });
+
+test('a trace on standard error may end in a closed pipe, and waits for a slow one', () => {
+  const run = (rest: string): string => {
+    const command = `'${PROGRAM.join("' '")}' run 2 --trace '*' 2>&1 >/dev/null | ${rest}; echo "\${PIPESTATUS[0]}"`;
+    return spawnSync('bash', ['-c', command], { encoding: 'utf8' }).stdout;
+  };
+  expect(run('head -n 1')).toMatch(/^spapr_iommu_.*\n0\n$/);
+  const trace = pinhole(['run', '2', '--trace', '*']).stderr;
+  expect(run('(sleep 1; wc -l)').trim().split(/\s+/)).toEqual([
+    String(trace.split('\n').length - 1),
+    '0',
+  ]);
+});
+
+test('what a message quotes of a file does not steer the terminal', () => {
+  const file = join(scratchFolder(), 'steers.ndjson');
+  writeFileSync(file, 'a\u009b31mb\u007f\n');
+  const { code, stderr } = pinhole(['merge', file]);
+  expect(code).toBe(2);
+  expect(stderr).toContain('expected a line of JSON');
+  expect(stderr.replaceAll('\n', '')).not.toMatch(/\p{Cc}/u);
+});
