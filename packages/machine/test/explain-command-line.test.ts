@@ -235,10 +235,6 @@ test.each([
     "the model does not have s390x's PCI",
   ],
   [
-    'qemu-system-aarch64 -M virt -nodefaults -append swiotlb=force -device virtio-blk-pci,disable-legacy=on,iommu_platform=on',
-    'swiotlb=force',
-  ],
-  [
     'qemu-system-ppc64 -M powernv -device virtio-blk-pci,disable-legacy=on,iommu_platform=on',
     'the model does not have powernv machines',
   ],

@@ -171,7 +171,7 @@ test.each(recordings.filter(({ meta }) => meta.machine !== 'pseries'))(
   '$name: path, maps, commands, translations and copies of a read',
   (recording) => {
     const { devices, contradictions, notUnderstood } = explained(recording);
-    const { guestEvents: events, kernelCommandLine, machine } = recording.meta;
+    const { guestEvents: events } = recording.meta;
     const path =
       (events.swiotlb_bounced ?? 0) > 0
         ? 'bounced'
@@ -181,11 +181,6 @@ test.each(recordings.filter(({ meta }) => meta.machine !== 'pseries'))(
             ? 'no-iommu'
             : 'physical';
     const answer = devices[0]?.answers[0];
-    if (answer?.path.id === 'unknown') {
-      // The one gap that is known.
-      expect([machine, kernelCommandLine.includes('swiotlb=force')]).toEqual(['virt', true]);
-      return;
-    }
     expect(answer?.path.id).toBe(path);
     expect(contradictions).toEqual([]);
     expect(notUnderstood.filter(({ effect }) => effect === 'none')).toEqual([]);

@@ -76,6 +76,7 @@ export const linux418: KernelProfile = {
     hasAreas: false,
     search: 'page-strides',
     isSizedForEncryption: false,
+    arm64Pool: 'default',
     source: '[linux commit 2efbc58f157a], 5.4 by date, is the first',
   },
   // intel-iommu had its own copy of what the generic code does, with the same allocator, which it asked
@@ -156,6 +157,7 @@ export const linux54: KernelProfile = {
     hasAreas: false,
     search: 'page-strides',
     isSizedForEncryption: false,
+    arm64Pool: 'default',
     source: '[linux v6.1 arch/powerpc/platforms/pseries/svm.c svm_swiotlb_init], since 5.4 by date',
   },
   iommuDma: {
@@ -245,6 +247,7 @@ export const linux61: KernelProfile = {
     hasAreas: true,
     search: 'page-strides',
     isSizedForEncryption: true,
+    arm64Pool: 'default',
     source:
       '[linux v6.1 kernel/dma/swiotlb.c swiotlb_init_io_tlb_mem, swiotlb_do_find_slots; arch/x86/mm/mem_encrypt_amd.c sev_setup_arch]',
   },
@@ -274,7 +277,9 @@ export const linux6120: KernelProfile = {
   swiotlb: {
     ...linux61.swiotlb,
     search: 'page-or-mask',
-    source: '[linux v6.12 kernel/dma/swiotlb.c swiotlb_search_pool_area]',
+    arm64Pool: 'a-1024th',
+    source:
+      '[linux v6.12 kernel/dma/swiotlb.c swiotlb_search_pool_area, arch/arm64/mm/init.c mem_init]',
   },
   iommuDma: {
     ...linux61.iommuDma,

@@ -121,6 +121,11 @@ export interface SwiotlbProfile {
   readonly search: 'page-strides' | 'page-or-mask';
   /** An encrypted x86 guest's pool is 6 % of memory, from 64 MiB to 1 GiB; else 64 MiB. */
   readonly isSizedForEncryption: boolean;
+  /**
+   * Of an arm64 machine whose memory ends below 4 GiB, which needs a pool for small buffers alone: as any
+   * other, or a 1024th of memory. `swiotlb=force` does not make it larger.
+   */
+  readonly arm64Pool: 'default' | 'a-1024th';
   readonly source: string;
 }
 

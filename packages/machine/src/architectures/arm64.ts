@@ -8,6 +8,7 @@ import {
   parseKernelCommandLine,
   SMP_CACHE_BYTES,
   Swiotlb,
+  swiotlbPool,
 } from '@pinhole/guest';
 import {
   createGuestMemory,
@@ -87,7 +88,6 @@ export const arm64: Architecture = defineArchitecture({
 
 function buildArm64(options: PlatformOptions): Platform {
   const { machine, guest, kernel, rng } = options;
-  checkCommandLine(guest.cmdline);
   const ranges = checkedRanges(machine, guest.secure);
   const memory = createGuestMemory({ regions: [{ base: RAM_BASE, size: machine.memory }] });
   const ownership = guest.secure ? new PageOwnership({ pageSize: PAGE_SIZE }) : undefined;
@@ -96,10 +96,11 @@ function buildArm64(options: PlatformOptions): Platform {
   const first = ranges[0] as DmaRange;
   const last = ranges.at(-1) as DmaRange;
   // [linux v6.1 drivers/of/device.c of_dma_configure_id]: where there is no IOMMU.
-  const swiotlb =
+  const restricted =
     ownership === undefined || machine.iommu !== 'none'
       ? undefined
       : restrictedPool(options, memory, last, ownership);
+  const swiotlb = restricted ?? (guest.secure ? undefined : forcedPool(options, memory, last));
   const poolSize = swiotlb?.size ?? 0;
   const isOne = ranges.length === 1;
   const half = Math.floor(first.size / 2 ** 13) * 2 ** 12;
@@ -117,12 +118,14 @@ function buildArm64(options: PlatformOptions): Platform {
       memory,
       pages,
       ranges,
-      ...(swiotlb === undefined ? {} : { forceBounce: swiotlb, isPoolForAlloc: true }),
+      ...(swiotlb === undefined
+        ? {}
+        : { forceBounce: swiotlb, isPoolForAlloc: restricted !== undefined }),
       cpu: () => 0,
     }),
     isBounced: swiotlb !== undefined,
     hasBusOffset,
-    because: `dma-direct: ${swiotlb === undefined ? '' : 'restricted-dma-pool, '}${
+    because: `dma-direct: ${swiotlb === undefined ? '' : restricted === undefined ? 'bounce buffers (swiotlb=force), ' : 'restricted-dma-pool, '}${
       hasBusOffset
         ? 'physical addresses moved as dma-ranges says'
         : 'bus addresses are physical addresses'
@@ -133,12 +136,12 @@ function buildArm64(options: PlatformOptions): Platform {
         fact: `memory at 0x${cpuStart.toString(16)} is at 0x${dmaStart.toString(16)} on the bus, 0x${size.toString(16)} bytes`,
         source: '[linux v6.1 kernel/dma/direct.c, drivers/of/device.c of_dma_configure_id]',
       })),
-      ...(swiotlb === undefined
+      ...(restricted === undefined
         ? []
         : [
             {
               what: 'of_dma_set_restricted_buffer: has the device a pool of its own?',
-              fact: `yes: 0x${swiotlb.size.toString(16)} bytes at 0x${swiotlb.base.toString(16)}, for buffers and rings`,
+              fact: `yes: 0x${restricted.size.toString(16)} bytes at 0x${restricted.base.toString(16)}, for buffers and rings`,
               source: '[linux v6.1 drivers/of/device.c of_dma_set_restricted_buffer]',
             },
           ]),
@@ -190,7 +193,7 @@ function buildArm64(options: PlatformOptions): Platform {
     ...(swiotlb === undefined ? {} : { bouncePool: { base: swiotlb.base, size: swiotlb.size } }),
     settle: () => bus?.settle(),
     counters: () => ({
-      hcalls: swiotlb === undefined ? {} : { [MEM_SHARE]: swiotlb.size / PAGE_SIZE },
+      hcalls: restricted === undefined ? {} : { [MEM_SHARE]: restricted.size / PAGE_SIZE },
       ...(bus?.counts() ?? NO_COUNTS),
       bytesBounced: swiotlb?.bytesBounced ?? 0,
       bytesShared: ownership?.sharedBytes ?? 0,
@@ -222,12 +225,46 @@ function restrictedPool(
 ): Swiotlb {
   const base = range.cpuStart + range.size - POOL_SIZE;
   ownership.share(base, POOL_SIZE);
+  return createPool({ kernel, tracer }, memory, base, { size: POOL_SIZE, areas: 1 });
+}
+
+/**
+ * The pool of `swiotlb=force`, for buffers alone; halved until it fits.
+ * [linux v6.12 arch/arm64/mm/init.c mem_init, kernel/dma/swiotlb.c swiotlb_adjust_size]
+ */
+function forcedPool(
+  { kernel, tracer, machine, guest }: PlatformOptions,
+  memory: GuestMemory,
+  range: DmaRange,
+): Swiotlb | undefined {
+  const { swiotlb: asked } = parseKernelCommandLine(guest.cmdline);
+  if (asked.noforce || !asked.force) return undefined;
+  const isForSmall =
+    kernel.swiotlb.arm64Pool === 'a-1024th' && RAM_BASE + machine.memory <= 2 ** 32;
+  const isDefault = asked.bytes === POOL_SIZE;
+  const bytes = isForSmall && isDefault ? Math.min(POOL_SIZE, machine.memory / 1024) : asked.bytes;
+  const { bytes: size, areas } = swiotlbPool(
+    { ...asked, bytes },
+    kernel.swiotlb.hasAreas ? machine.cpus : 1,
+  );
+  let fits = size;
+  while (fits > range.size / 2) fits /= 2;
+  const base = range.cpuStart + range.size - fits;
+  return createPool({ kernel, tracer }, memory, base, { size: fits, areas });
+}
+
+function createPool(
+  { kernel, tracer }: Pick<PlatformOptions, 'kernel' | 'tracer'>,
+  memory: GuestMemory,
+  base: number,
+  { size, areas }: { readonly size: number; readonly areas: number },
+): Swiotlb {
   return new Swiotlb({
     memory,
     base,
-    size: POOL_SIZE,
+    size,
     pageSize: PAGE_SIZE,
-    cpus: 1,
+    cpus: areas,
     search: kernel.swiotlb.search,
     onFull: (message) => {
       if (tracer.on) tracer.event('guest', 'guest_warn', { message });
@@ -286,12 +323,4 @@ function checkedRanges(machine: MachineConfig, isSecure: boolean): DmaRange[] {
     if (clash) fail(`machine.dmaRanges[${i}]`, 'overlaps another range, in memory or on the bus');
   });
   return ranges;
-}
-
-function checkCommandLine(cmdline: string): void {
-  const { force } = parseKernelCommandLine(cmdline).swiotlb;
-  if (!force) return;
-  throw new ModelError('E_MACHINE', 'swiotlb=force is modelled for pseries only', {
-    details: { path: 'guest.cmdline' },
-  });
 }

@@ -139,3 +139,47 @@ test.each([
 ])('%o cannot exist', (machine, message) => {
   expect(() => arm(true, { machine })).toThrowError(message);
 });
+
+describe('swiotlb=force', () => {
+  const force = (memory: string, kernel: string, cmdline = 'swiotlb=force'): RunReport =>
+    arm(true, { machine: { memory }, guest: { kernel, cmdline } });
+
+  test('every buffer bounces, rings do not; another way of finding memory does not care', () => {
+    const report = force('2GiB', 'linux-6.12');
+    expect(report.decision.dmaOps).toBe('dma-direct + swiotlb');
+    expect(report.verdict.text).toBe('correct, every byte bounced; the device reaches 2 GiB');
+    expect(report.counters.setup.hcalls).toEqual({});
+    expect(arm(false, { guest: { cmdline: 'swiotlb=force' } }).counters.workload.bytesBounced).toBe(
+      0,
+    );
+  });
+
+  test.each([
+    // The recording linux6.12-arm64-swiotlb: "adjusted to 2MB", mapped to the end of a range.
+    ['2GiB', 'linux-6.12', 'swiotlb=force', 2],
+    ['2GiB', 'linux-6.1', 'swiotlb=force', 64],
+    // Memory ends at 5 GiB: ZONE_DMA does not hold all of it.
+    ['4GiB', 'linux-6.12', 'swiotlb=force', 64],
+    ['2GiB', 'linux-6.12', 'swiotlb=65536,force', 128],
+    ['256MiB', 'linux-6.12', 'swiotlb=1048576,force', 128],
+    ['2GiB', 'linux-6.12', 'swiotlb=force swiotlb=noforce', undefined],
+    ['2GiB', 'linux-6.12', '', undefined],
+  ])('%s, %s, "%s": a pool of %s MiB', (memory, kernel, cmdline, mib) => {
+    const text = { machine: { arch: 'arm64', memory }, guest: { kernel, cmdline } };
+    const { machine, guest } = parseScenario(
+      JSON.stringify({
+        ...text,
+        devices: [{ type: 'virtio-blk' }],
+        workload: [{ read: { offset: 0, length: 512, block: 512 } }],
+      }),
+    );
+    const { bouncePool } = arm64.build({
+      machine,
+      guest,
+      kernel: findKernelProfile(kernel) as KernelProfile,
+      rng: createRng(1),
+      tracer: NO_TRACE,
+    });
+    expect(bouncePool?.size).toBe(mib === undefined ? undefined : mib * MIB);
+  });
+});
