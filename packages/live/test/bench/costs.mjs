@@ -1,7 +1,8 @@
 // What measured constants of the cost presets come from. For power9-tcg: hypercalls, TCEs and translations on
 // a real QEMU under TCG, and, where there is Python, IOTLB misses and invalidations of a vhost-user device.
 // For this host's own kind of machine under KVM: how fast memory is copied.
-// Best, median and 90th percentile of many rounds, where a line says nothing else. Build first.
+// Best, median and 90th percentile of many rounds, where a line says nothing else; then their mean, which is
+// what many of them add up to. Build first.
 //   [PINHOLE_QEMU=...] node packages/live/test/bench/costs.mjs
 
 import { spawn } from 'node:child_process';
@@ -41,7 +42,8 @@ const at = (sorted, share) =>
 
 function show(label, samples, shares = [0, 0.5, 0.9]) {
   const sorted = [...samples].sort((a, b) => a - b);
-  const figures = shares.map((share) => Math.round(at(sorted, share)));
+  const mean = sorted.reduce((sum, value) => sum + value, 0) / sorted.length;
+  const figures = [...shares.map((share) => at(sorted, share)), mean].map(Math.round);
   console.log(`${label.padEnd(54)} ${figures.map((ns) => String(ns).padStart(9)).join('')}`);
   return sorted;
 }
@@ -71,7 +73,7 @@ const none = () => [BigInt(H_NONE)];
 const qemu = start();
 for (let i = 0; i < 512; i += 1) qemu.memory.writeU64Be(LIST + 8 * i, page(i) + 3n);
 const rounds = (count, fill) => Array.from({ length: ROUNDS }, () => batch(qemu, count, fill));
-console.log(`QEMU ${qemu.version}; nanoseconds: best, median, 90 % of ${ROUNDS} rounds`);
+console.log(`QEMU ${qemu.version}; nanoseconds: best, median, 90 %, mean of ${ROUNDS} rounds`);
 show('a hypercall that does not exist', rounds(BATCH, none));
 show('H_PUT_TCE', rounds(BATCH, put));
 const one = show('H_PUT_TCE_INDIRECT of 1', rounds(BATCH, indirect(1)));
