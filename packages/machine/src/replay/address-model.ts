@@ -1,7 +1,6 @@
 /** What gives buffers their bus addresses, where no hypercall is needed for it. */
 import { hex } from '@pinhole/base';
 import type { GuestOperation } from './guest-operations.js';
-import type { Platform } from './platform.js';
 
 /** Recorded and predicted are not the same. */
 export interface Disagreement {
@@ -25,15 +24,6 @@ export function differs(
   model: string | undefined,
 ): Disagreement | undefined {
   return recorded === model ? undefined : { what, recorded, model: model ?? 'none' };
-}
-
-/**
- * Where kernels live: on x86-64 the upper half of 48 bits, on arm64 as much again, on s390x memory as it
- * is. [linux v6.12 arch/arm64/include/asm/memory.h PAGE_OFFSET]
- */
-export function kernelBeginsOn(machine: Platform['machine']): bigint {
-  if (machine === 's390x') return 0n;
-  return machine === 'arm64' ? 0xffff_0000_0000_0000n : 0xffff_8000_0000_0000n;
 }
 
 /** What is wrong with the kernel's own address of coherent memory, which is whole pages. */

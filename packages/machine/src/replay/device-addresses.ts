@@ -1,5 +1,5 @@
 /** Each device's way to memory: one model of addresses a device. */
-import { type AddressModel, type Disagreement, kernelBeginsOn } from './address-model.js';
+import type { AddressModel, Disagreement } from './address-model.js';
 import type { BounceAddresses } from './bounce-addresses.js';
 import { type DeviceMaps, routeFrom } from './device-route.js';
 import { DirectAddresses } from './direct-addresses.js';
@@ -8,6 +8,7 @@ import type { Inference } from './inference.js';
 import type { IommuRanges } from './iommu-ranges.js';
 import { IovaAddresses } from './iova-addresses.js';
 import { forecastOptionsOf, IovaForecast } from './iova-forecast.js';
+import { kernelBeginsOn } from './platform.js';
 
 /** Options of {@link DeviceAddresses}. */
 export interface DeviceAddressesOptions {

@@ -15,6 +15,15 @@ export interface Platform {
   readonly isBounceForced: boolean;
 }
 
+/**
+ * Where kernels live: on x86-64 the upper half of 48 bits, on arm64 as much again, on s390x memory as it
+ * is. [linux v6.12 arch/arm64/include/asm/memory.h PAGE_OFFSET]
+ */
+export function kernelBeginsOn(machine: Platform['machine']): bigint {
+  if (machine === 's390x') return 0n;
+  return machine === 'arm64' ? 0xffff_0000_0000_0000n : 0xffff_8000_0000_0000n;
+}
+
 /** A pool that is larger than this is no pool. */
 const MAX_POOL = 2 ** 32;
 const SEGMENT = 2 ** 18;
