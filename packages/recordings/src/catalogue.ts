@@ -11,18 +11,29 @@ const LINUX = {
 };
 const LINUX_X86 = '6.12.94+deb13-amd64 (Debian 6.12.94-1, 4 KiB pages)';
 const LINUX_X86_NEWER = '6.12.117+deb13-amd64 (Debian 6.12.117-1, 4 KiB pages)';
+const LINUX_S390X = '6.12.95+deb12-s390x (Debian 6.12.95-1~bpo12+1, 4 KiB pages)';
+const LINUX_X86_OLDER = '6.1.0-50-amd64 (Debian 6.1.176-1, 4 KiB pages)';
+const LINUX_ARM64_OLDER = '6.1.0-50-arm64 (Debian 6.1.176-1, 4 KiB pages)';
 const LINUX_ARM64 = '6.12.117+deb13-arm64 (Debian 6.12.117-1, 4 KiB pages)';
 
 /** The machine that a run is of, when its name says so; others are pseries. */
 const MACHINES = {
   x86: { machine: 'q35', binary: 'qemu-system-x86_64', cpu: 'qemu64', console: 'ttyS0' },
   arm64: { machine: 'virt', binary: 'qemu-system-aarch64', cpu: 'cortex-a57', console: 'ttyAMA0' },
+  s390x: {
+    machine: 's390-ccw-virtio',
+    binary: 'qemu-system-s390x',
+    cpu: 'max',
+    console: 'ttyS0',
+  },
   pseries: { machine: 'pseries', binary: 'qemu-system-ppc64', cpu: 'POWER9', console: 'hvc0' },
 } as const;
 
 const DISK = '-drive if=none,id=d0,file=disk.img,format=raw';
 const BLK = '-device virtio-blk-pci,drive=d0,disable-legacy=on';
+const BLK_CCW = '-device virtio-blk-ccw,drive=d0';
 const NET = '-netdev user,id=n0,tftp=DIR,restrict=on -device virtio-net-pci,netdev=n0';
+const VTD = '-device intel-iommu,intremap=on,device-iotlb=on ';
 const NO_DDW = '-global spapr-pci-host-bridge.ddw=off';
 /** VIRTIO_F_ACCESS_PLATFORM under its first name. */
 const FLAG = ',iommu_platform=on';
@@ -48,10 +59,22 @@ interface Run {
 const HOTPLUG_MEMORY = '2G,slots=2,maxmem=4G';
 
 const RUNS: Readonly<Record<RecordingName, Run>> = {
+  'linux6.1-arm64-smmuv3': {
+    title: 'as linux6.12-arm64-smmuv3; no DMA events yet',
+    linux: LINUX_ARM64_OLDER,
+    machine: ',iommu=smmuv3',
+  },
   'linux6.1-ddw': { title: 'a second window maps all memory; 64 KiB guest pages' },
   'linux6.1-pinhole': {
     title: 'everything through the default window; 64 KiB guest pages',
     machine: NO_DDW,
+  },
+  'linux6.1-x86-intel-iommu': {
+    title: 'as linux6.12-x86-intel-iommu; no DMA events yet',
+    linux: LINUX_X86_OLDER,
+    machine: ',kernel-irqchip=split',
+    iommu: VTD,
+    workload: 'base intel_iommu=on',
   },
   'linux6.12-arm64-plain': {
     title: 'virt without an IOMMU: physical addresses',
@@ -116,10 +139,24 @@ const RUNS: Readonly<Record<RecordingName, Run>> = {
     title: 'as linux6.12-ddw-lost, but this QEMU publishes lrdr-capacity: not lost',
     qemu: QEMU_10_0,
   },
+  'linux6.12-s390x-ccw-bypass': {
+    title: "channel I/O, flag off: no DMA mapping, the ring is the kernel's own",
+    linux: LINUX_S390X,
+    blk: '',
+  },
+  'linux6.12-s390x-ccw-flag': {
+    title: 'channel I/O with the flag: mapped, at physical addresses',
+    linux: LINUX_S390X,
+  },
+  'linux6.12-s390x-ccw-swiotlb': {
+    title: 'swiotlb=force bounces nothing: only a protected guest has a pool',
+    linux: LINUX_S390X,
+    workload: 'base swiotlb=force',
+  },
   'linux6.12-x86-intel-iommu': {
     title: 'q35 with an emulated VT-d',
     machine: ',kernel-irqchip=split',
-    iommu: '-device intel-iommu,intremap=on,device-iotlb=on ',
+    iommu: VTD,
     workload: 'base intel_iommu=on',
     boots: 2,
   },
@@ -144,12 +181,12 @@ const RUNS: Readonly<Record<RecordingName, Run>> = {
 
 function recordingOf(name: RecordingName): Recording {
   const run = RUNS[name];
-  const platform = /-(x86|arm64)-/.exec(name)?.[1] as 'x86' | 'arm64' | undefined;
+  const platform = /-(x86|arm64|s390x)-/.exec(name)?.[1] as 'x86' | 'arm64' | 's390x' | undefined;
   const { binary, cpu, console, ...of } = MACHINES[platform ?? 'pseries'];
   const kernel = name.replace(/^linux([\d.]+)-.*$/, 'linux-$1') as Recording['kernel'];
   const { machine = '', memory = '2G', smp = 1, workload = 'base' } = run;
   const options = machine.startsWith('-') ? ` ${machine}` : machine;
-  const disk = `${DISK} ${run.iommu ?? ''}${BLK}${run.blk ?? FLAG}`;
+  const disk = `${DISK} ${run.iommu ?? ''}${platform === 's390x' ? BLK_CCW : BLK}${run.blk ?? FLAG}`;
   const meta: RecordingMeta = {
     name,
     qemu: run.qemu ?? QEMU_7_2,
@@ -169,7 +206,7 @@ function recordingOf(name: RecordingName): Recording {
     name,
     title: run.title,
     kernel,
-    guestPageSize: kernel === 'linux-6.1' ? 65536 : 4096,
+    guestPageSize: meta.linux.includes('64 KiB pages') ? 65536 : 4096,
     boots: run.boots ?? 1,
     meta,
     files: {

@@ -10,7 +10,7 @@ export interface RecordingMeta {
   readonly qemu: string;
   /** Release, package and page size. */
   readonly linux: string;
-  readonly machine: 'pseries' | 'q35' | 'virt';
+  readonly machine: 'pseries' | 'q35' | 'virt' | 's390-ccw-virtio';
   readonly cpu: string;
   /** The argument of `-m`. */
   readonly memory: string;

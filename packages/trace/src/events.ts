@@ -103,6 +103,31 @@ const DEVICE_ROWS: readonly Row[] = [
   ['vhost_iotlb_miss', '{dev:ptr} step {step:d32}', 'vhost asks QEMU for a translation'],
 ];
 
+/** The channel subsystem and virtio behind it. [qemu v7.2 hw/s390x/trace-events] */
+const CHANNEL_ROWS: readonly Row[] = [
+  [
+    'virtio_ccw_interpret_ccw',
+    'VIRTIO-CCW: {subchannel:str}: interpret command {cmd_code:x32}',
+    'a channel command for a virtio device begins',
+  ],
+  [
+    'virtio_ccw_new_device',
+    'VIRTIO-CCW: add subchannel {subchannel:str}, devno {devno:str} ({devno_mode:str})',
+    'a virtio device gets a subchannel',
+  ],
+  [
+    'virtio_ccw_set_ind',
+    'VIRTIO-CCW: indicator at {ind_loc:u64}: {ind_old:x32}->{ind_new:x32}',
+    'a bit of an indicator is set, for a queue or for a summary',
+  ],
+  ['css_adapter_interrupt', 'CSS: adapter I/O interrupt (isc {isc:x32})', 'adapters interrupt'],
+  [
+    'css_io_interrupt',
+    'CSS: I/O interrupt on sch {subchannel:str} (intparm {intparm:str}, isc {isc:x32}) {unsolicited:str}',
+    'a subchannel interrupts: a channel program has ended, or `(unsolicited)`',
+  ],
+];
+
 const DEVICE_DIR = '{device:str} dir={dir:str}';
 const AT = 'dma_addr={dma_addr:h64} size={size:u53}';
 const MAP = `${DEVICE_DIR} ${AT} phys_addr={phys_addr:h64} attrs={attrs:str}`;
@@ -119,9 +144,20 @@ const SG_COUNTS = 'nents={traced_nents:d32}/{nents:d32} ents={traced_ents:d32}/{
  * What the guest's kernel traces. A mapping that failed has the DMA address ffffffffffffffff.
  * [linux v6.12 include/trace/events/dma.h] [linux v7.0 include/trace/events/dma.h]
  * [linux v6.12 include/trace/events/swiotlb.h] [linux v6.12 include/trace/events/iommu.h]
- * [linux v6.12 arch/powerpc/include/asm/trace.h]
+ * [linux v6.12 arch/powerpc/include/asm/trace.h]; those of s390 as the recorded traces have them.
  */
 const LINUX_ROWS: readonly Row[] = [
+  [
+    's390_cio_ssch',
+    'schid={schid:str} cc={cc:d32}',
+    'the guest starts a channel program (START SUBCHANNEL)',
+  ],
+  [
+    's390_cio_tsch',
+    'schid={schid:str} cc={cc:d32} dcc={dcc:d32} pno={pno:d32} fctl={fctl:x32} actl={actl:x32} stctl={stctl:x32} dstat={dstat:x32} cstat={cstat:x32}',
+    'how it ended (TEST SUBCHANNEL): device status, subchannel status',
+  ],
+  ['s390_diagnose', 'nr={nr:x32}', 'the guest calls its hypervisor; 0x500 is a kick'],
   ['hcall_entry', 'opcode={opcode:u53}', 'the guest enters a hypercall'],
   ['hcall_exit', 'opcode={opcode:u53} retval={retval:r64}', 'the hypercall returns'],
   ['dma_map_page', MAP, 'a buffer gets a DMA address (before 7.0)'],
@@ -301,6 +337,7 @@ function spec(source: EventSource, actor: string, span: boolean, row: Row): Even
 export const eventCatalogue: readonly EventSpec[] = Object.freeze([
   ...HYPERVISOR_ROWS.map((row) => spec('qemu', 'hypervisor', false, row)),
   ...DEVICE_ROWS.map((row) => spec('qemu', 'device', false, row)),
+  ...CHANNEL_ROWS.map((row) => spec('qemu', 'device', false, row)),
   ...IOMMU_ROWS.map((row) => spec('qemu', 'hypervisor', false, row)),
   ...LINUX_ROWS.map((row) => spec('linux', 'guest', false, row)),
   ...OWN_ROWS.map(([actor, kind, ...row]) => spec('pinhole', actor, kind === 'span', row)),

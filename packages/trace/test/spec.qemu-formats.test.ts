@@ -12,8 +12,8 @@ const BLK = 'vdev %p req %p sector %lu nsectors %zu';
 
 /**
  * [qemu v7.2 hw/ppc/trace-events] [qemu v7.2 hw/virtio/trace-events] [qemu v7.2 hw/block/trace-events]
- * [qemu v7.2 hw/i386/trace-events]; the formats of the SMMUv3 and of virtio-iommu as
- * `strings qemu-system-aarch64` has them.
+ * [qemu v7.2 hw/i386/trace-events]; the formats of the SMMUv3, of virtio-iommu and of
+ * the channel subsystem as `strings qemu-system-aarch64` and `-s390x` have them.
  */
 const FORMATS: Readonly<Record<string, string>> = {
   spapr_iommu_put: PUT,
@@ -83,6 +83,12 @@ const FORMATS: Readonly<Record<string, string>> = {
   virtio_iommu_translate_out: '0x%lx -> 0x%lx for sid=%d',
   virtio_iommu_report_fault: 'FAULT reason=%d flags=%d endpoint=%d address =0x%lx',
   virtio_iommu_fill_resv_property: 'dev= %d, type=%d start=0x%lx end=0x%lx',
+  // QEMU has %x.%x.%04x for the subchannel, and 0x%04x and 0x%08x for devno and intparm.
+  virtio_ccw_interpret_ccw: 'VIRTIO-CCW: %s: interpret command 0x%x',
+  virtio_ccw_new_device: 'VIRTIO-CCW: add subchannel %s, devno %s (%s)',
+  virtio_ccw_set_ind: 'VIRTIO-CCW: indicator at %lu: 0x%x->0x%x',
+  css_adapter_interrupt: 'CSS: adapter I/O interrupt (isc 0x%x)',
+  css_io_interrupt: 'CSS: I/O interrupt on sch %s (intparm %s, isc 0x%x) %s',
 };
 
 const MAP = '%s dir=%s dma_addr=%llx size=%zu phys_addr=%llx attrs=%s';
@@ -97,6 +103,11 @@ const SG = 'dma_addrs=%a sizes=%a phys_addrs=%a attrs=%s';
  * [linux v7.0 include/trace/events/dma.h] [linux v6.12 include/trace/events/iommu.h]
  */
 const LINUX_FORMATS: Readonly<Record<string, string | readonly string[]>> = {
+  // The recorded traces prove these; the kernel has %x.%x.%04x for the subchannel.
+  s390_cio_ssch: 'schid=%s cc=%d',
+  s390_cio_tsch:
+    'schid=%s cc=%d dcc=%d pno=%d fctl=0x%x actl=0x%x stctl=0x%x dstat=0x%x cstat=0x%x',
+  s390_diagnose: 'nr=0x%x',
   hcall_entry: 'opcode=%lu',
   hcall_exit: 'opcode=%lu retval=%lu',
   dma_map_page: MAP,

@@ -43,14 +43,21 @@ export function arbitraryEvent(specs: readonly EventSpec[]): fc.Arbitrary<TraceE
       fc.constantFrom(spec.template, ...spec.variants).map((form) => [spec, form] as const),
     )
     .chain(([spec, form]) =>
-      fc
-        .record(
-          Object.fromEntries(
-            parseTemplate(form).fields.map(({ arg }) => [arg.name, VALUES[arg.format]]),
-          ),
-        )
-        .map((args) => ({ t: 1, actor: spec.actor, name: spec.name, args })),
+      fc.record(valuesOf(form)).map((args) => ({ t: 1, actor: spec.actor, name: spec.name, args })),
     );
+}
+
+/** A text ends where the template goes on: it has not the character that comes then. */
+function valuesOf(form: string): Record<string, fc.Arbitrary<bigint | number | string>> {
+  const { fields, tail } = parseTemplate(form);
+  return Object.fromEntries(
+    fields.map(({ arg }, i) => {
+      const stop = (fields[i + 1]?.before ?? tail).charAt(0);
+      const value = VALUES[arg.format];
+      if (arg.format !== 'str' || stop === '') return [arg.name, value];
+      return [arg.name, value.map((text) => String(text).replaceAll(stop, ''))];
+    }),
+  );
 }
 
 /** The rows of QEMU. */
