@@ -125,7 +125,7 @@ function sleep(milliseconds: number): void {
 }
 
 /** What the system says, for people. */
-export function reasonOf(error: unknown): string {
+function reasonOf(error: unknown): string {
   const code = (error as NodeJS.ErrnoException).code ?? '';
   const known: Readonly<Record<string, string>> = {
     ENOENT: 'does not exist',
