@@ -29,8 +29,8 @@ interface PlatformModel {
   readonly arch: string;
   /** What `guest.secure` stands for. */
   readonly secure: readonly ConfidentialKind[];
-  /** The machine of the model, where it is not the only one of its platform. */
-  readonly machineType?: RegExp;
+  /** Machine types that it stands for, and its own name, where it is not the only one. */
+  readonly inPlaceOf?: { readonly types: RegExp; readonly name: string };
   /** Bytes of memory that its machines can have, where a path does not depend on them. */
   readonly memory?: { readonly min: number; readonly max: number };
   /** Keys of `machine` that only it has. */
@@ -80,7 +80,7 @@ const PLATFORM_MODELS: Readonly<Record<PlatformId, PlatformModel | string>> = {
   x86: {
     arch: 'x86-64',
     secure: ['sev', 'tdx'],
-    machineType: /q35/,
+    inPlaceOf: { types: /^(pc$|pc-i440fx|microvm)/, name: 'q35' },
     memory: { min: 256 * MIB, max: 512 * GIB },
     machine: (question) => ({ iommu: iommuOf(question) }),
     missing: unknownIommu,
@@ -88,7 +88,6 @@ const PLATFORM_MODELS: Readonly<Record<PlatformId, PlatformModel | string>> = {
   arm64: {
     arch: 'arm64',
     secure: ['cca', 'pkvm'],
-    machineType: /^virt/,
     memory: { min: 256 * MIB, max: 2 ** 40 },
     machine: (question) => ({ iommu: iommuOf(question), dmaRanges: rangesOf(question) }),
     missing: (question) =>
@@ -137,17 +136,16 @@ export function scenarioNotes(question: ModelQuestion): string[] {
   const model = PLATFORM_MODELS[machine.platform];
   if (typeof model === 'string' || machine.scenario !== undefined) return [];
   const memory = memoryOf(machine, model);
-  const isOther = model.machineType?.test(machine.machineType) === false;
-  const machineName = machine.platform === 'x86' ? 'q35' : 'virt';
+  const { types, name } = model.inPlaceOf ?? {};
   return [
     ...(memory === machine.memory
       ? []
       : [
           `counted with ${formatSize(memory)} of memory, which a machine of the model can have: the path and the counts do not depend on it`,
         ]),
-    ...(isOther
+    ...(types?.test(machine.machineType) === true
       ? [
-          `counted on ${machineName} in place of ${machine.machineType}: no IOMMU but the one given is on either`,
+          `counted on ${name} in place of ${machine.machineType}: no IOMMU but the one given is on either`,
         ]
       : []),
     ...(device.transport === 'mmio' ? ['counted with a PCI device in place of virtio-mmio'] : []),
