@@ -33,6 +33,10 @@ test('in every cell, every fact is the same', () => {
   const left = cells.filter(({ id }) => !isComparable(id, 'IOMMU commands'));
   expect(left.map(({ id }) => id.split('/')[1])).toEqual(Array(18).fill('x86-64-intel-iommu'));
   expect(rows).toHaveLength(cells.length * FACTS.length - left.length);
+  const smmu = cells.filter(({ id }) => id.includes('/arm64-smmuv3/'));
+  for (const { qemu } of smmu) {
+    expect(qemu.events).toHaveProperty('smmuv3_translate_success, interrupt', 17);
+  }
   for (const { qemu } of left) expect(qemu.events).not.toHaveProperty('vtd_inv_desc_iotlb_pages');
   // Each count counts something, somewhere.
   const counted = new Set(rows.filter(({ real }) => Number(real) > 0).map(({ what }) => what));
