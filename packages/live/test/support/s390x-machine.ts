@@ -99,7 +99,10 @@ export class S390xMachine {
   }
 
   /** Executes one operation. @throws Error a program interruption. */
-  execute(op: number, registers: readonly [r1: bigint, r2: bigint, r3?: bigint, r4?: bigint]) {
+  execute(
+    op: number,
+    registers: readonly [r1: bigint, r2: bigint, r3?: bigint, r4?: bigint],
+  ): { readonly condition: number; readonly r2: bigint } {
     registers.forEach((value = 0n, i) => {
       this.#view.setBigUint64(REGISTERS + 8 * i, BigInt.asUintN(64, value));
     });

@@ -5,7 +5,7 @@ import { Ccw } from '@pinhole/virtio';
 import { MEMORY_SIZE, type ProgramCommand, USER } from './s390x-machine.js';
 
 /** Where payloads lie: a slot for each command of a program. */
-export const PAYLOADS = USER;
+export const PAYLOADS: number = USER;
 export const PAYLOADS_SIZE = 0x800;
 const SLOT = 0x200;
 /** Commands of a program, at most. */

@@ -1,5 +1,5 @@
 /**
- * Every recording of x86 and arm64, all files joined, inference included: nothing disagrees, and
+ * Every recording of x86, arm64 and s390x, all files joined, inference included: nothing disagrees, and
  * nothing is passed over. What is expected is counted by meta.json.
  */
 import { type Recording, recordings } from '@pinhole/recordings';
@@ -7,7 +7,12 @@ import { describe, expect, test } from 'vitest';
 import { mismatchesOf } from '../../src/index.js';
 import { filesOf, problemsOf, replayRun } from '../replay-run.js';
 
-const others = recordings.filter(({ meta }) => ['q35', 'virt'].includes(meta.machine));
+const PLATFORMS: Readonly<Record<string, string>> = {
+  q35: 'x86-64',
+  virt: 'arm64',
+  's390-ccw-virtio': 's390x',
+};
+const others = recordings.filter(({ meta }) => meta.machine in PLATFORMS);
 
 /** What stands between the devices and memory, by the command line. */
 function iommuOf({ meta: { qemuCommand } }: Recording): string {
@@ -15,7 +20,7 @@ function iommuOf({ meta: { qemuCommand } }: Recording): string {
 }
 
 test('all of them are here', () => {
-  expect(others.length).toBeGreaterThanOrEqual(10);
+  expect(others.length).toBeGreaterThanOrEqual(13);
 });
 
 describe.each(others.map((recording) => [recording.name, recording] as const))(
@@ -37,7 +42,7 @@ describe.each(others.map((recording) => [recording.name, recording] as const))(
 
     test('the machine is known', () => {
       expect(inferred).toMatchObject({
-        platform: machine === 'virt' ? 'arm64' : 'x86-64',
+        platform: PLATFORMS[machine],
         iommu,
         joined: hasDma ? 'by requests' : 'not joined: the trace has no mappings',
         kernel: recording.kernel,
