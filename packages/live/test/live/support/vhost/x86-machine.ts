@@ -5,7 +5,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import {
   closeSync,
-  constants,
   ftruncateSync,
   mkdtempSync,
   openSync,
@@ -70,22 +69,18 @@ export class X86Machine implements PciFunction {
   readonly #folder: string;
   readonly #fds: number[];
   readonly #qemu: ChildProcess;
-  readonly #in: number;
   readonly #out: number;
-  #pending = '';
+  #heard = 0;
 
   constructor(iommuPlatform: boolean) {
     this.#folder = mkdtempSync(join(tmpdir(), 'pinhole-vhost-'));
     const path = (name: string): string => join(this.#folder, name);
     writeFileSync(path('disk.img'), diskContents());
     this.backend = new Backend(this.#folder, path('disk.img'), 1);
-    spawnSync('mkfifo', [path('qtest.in'), path('qtest.out')]);
-    const flags = constants.O_RDWR | constants.O_NONBLOCK;
-    this.#in = openSync(path('qtest.in'), flags);
-    this.#out = openSync(path('qtest.out'), flags);
+    this.#out = openSync(path('qtest'), 'a+');
     const ram = openSync(path('ram'), 'w+');
     ftruncateSync(ram, MEMORY);
-    this.#fds = [this.#in, this.#out, ram];
+    this.#fds = [this.#out, ram];
     this.memory = new FileMemory(ram);
     // Its processor halts at the first instruction, interrupts disabled.
     writeFileSync(path('halt.bin'), new Uint8Array(0x1_0000).fill(HLT));
@@ -94,22 +89,16 @@ export class X86Machine implements PciFunction {
       ...['-machine', 'q35,accel=tcg,memory-backend=ram0', '-m', '256M', '-bios', path('halt.bin')],
       '-object',
       `memory-backend-file,id=ram0,size=256M,mem-path=${path('ram')},share=on`,
-      ...[
-        '-nodefaults',
-        '-display',
-        'none',
-        '-qtest',
-        `pipe:${path('qtest')}`,
-        '-qtest-log',
-        'none',
-      ],
+      ...['-nodefaults', '-display', 'none', '-qtest', 'stdio', '-qtest-log', 'none'],
       ...['-chardev', `socket,id=vu0,path=${this.backend.socket}`],
       '-device',
       `vhost-user-blk-pci,chardev=vu0,num-queues=1,disable-legacy=on,addr=${SLOT},iommu_platform=${onOff}`,
     ];
     // Whatever becomes of us, it ends.
-    this.#qemu = spawn('timeout', ['120', X86_QEMU, ...args], { stdio: 'ignore' });
-    this.#qemu.on('error', () => {});
+    this.#qemu = spawn('timeout', ['120', X86_QEMU, ...args], {
+      stdio: ['pipe', this.#out, 'ignore'],
+    });
+    for (const source of [this.#qemu, this.#qemu.stdin]) source?.on('error', () => {});
     this.#qemu.unref();
     this.configWrite(BAR_OFFSET, 4, BAR_ADDRESS);
     this.configWrite(BAR_OFFSET + 4, 4, 0);
@@ -153,20 +142,16 @@ export class X86Machine implements PciFunction {
 
   /** One command of qtest, and the number in its answer. [qemu v7.2 softmmu/qtest.c] */
   #ask(command: string): number {
-    writeSync(this.#in, `${command}\n`);
-    const bytes = Buffer.alloc(4096);
+    this.#qemu.stdin?.write(`${command}\n`);
+    const bytes = Buffer.alloc(256);
+    let line = '';
     const isAnswered = (): boolean => {
-      try {
-        const length = readSync(this.#out, bytes);
-        this.#pending += bytes.toString('latin1', 0, length);
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
-      }
-      return this.#pending.includes('\n');
+      const length = readSync(this.#out, bytes, 0, bytes.length, this.#heard);
+      line = bytes.toString('latin1', 0, length);
+      return line.endsWith('\n');
     };
     if (!waitUntil(isAnswered, ANSWER_MS)) throw new Error(`QEMU does not answer ${command}`);
-    const [line = '', ...rest] = this.#pending.split('\n');
-    this.#pending = rest.join('\n');
+    this.#heard += line.length;
     if (!line.startsWith('OK')) throw new Error(`${command}: ${line}`);
     return Number(line.slice(3));
   }
