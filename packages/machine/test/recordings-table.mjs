@@ -132,7 +132,9 @@ ${[line(head), line(rule), ...recordings.map((recording) => line(row(recording))
 - **Hypercalls predicted**: each with all its arguments, for each of these events; for Linux 6.1 the
   kinds.
 - **Translations predicted**: device accesses of QEMU's log: through TCEs, where to and with which
-  permission; through VT-d and the SMMUv3 also whether QEMU's IOTLB has them.
+  permission; through VT-d and the SMMUv3 also whether QEMU's IOTLB has them. Of
+  Linux 6.1 behind these, whose trace does not say when a device may use a buffer, that alone: where a
+  translation leads is compared where the IOTLB has it.
 - **IOMMU commands checked**: what the guest told its emulated IOMMU: invalidations of VT-d's queue,
   commands to the SMMUv3, requests to virtio-iommu.
 - **IOMMU ranges paired**: \`map\` and \`unmap\` of the guest's trace, each found in QEMU's log with its
