@@ -261,6 +261,8 @@ test('a machine whose memory the model cannot have is counted with other memory,
     ).cost?.notes.join('; ') ?? '';
   expect(notes('128M')).toContain('counted with 256 MiB of memory');
   expect(notes('2T')).toContain('counted with 512 GiB of memory');
+  const { reach } = answerOf('qemu-system-x86_64 -M q35 -m 2T -device virtio-blk-pci');
+  expect(reach).toEqual({ bytes: 2 ** 41, text: 'all 2 TiB' });
   expect(notes('2G')).not.toContain('of memory');
   expect(notes('2G')).toContain('counted on q35 in place of microvm');
   expect(notes('2G')).toContain('in place of virtio-mmio');

@@ -33,7 +33,7 @@ export function answerByRun(runner: ModelRunner, question: ModelQuestion): RunAn
     path,
     steps: guestSteps(run),
     cost: costOf(runner, run, question),
-    reach: reachOf(run, path),
+    reach: reachOf(run, path, question),
     fixes: fixesOf(runner, question, run),
     run,
   };
@@ -136,7 +136,7 @@ function vhostNotes({ report, scenario }: ModelRun, { device }: ModelQuestion): 
     : ['translations are counted as QEMU would make them; vhost keeps them in its IOTLB'];
 }
 
-function reachOf({ report, deferral }: ModelRun, path: PathId): Reach {
+function reachOf({ report, deferral }: ModelRun, path: PathId, question: ModelQuestion): Reach {
   if (path === 'refused') return { bytes: 0, text: 'nothing: there is no driver' };
   const { addressable, plaintext } = mostReach(report.reach, deferral?.report.reach);
   const memory = formatSize(report.machine.memory);
@@ -154,11 +154,12 @@ function reachOf({ report, deferral }: ModelRun, path: PathId): Reach {
       text: `what is mapped at the time: at most ${formatSize(addressable)} of ${memory} in this run${stale}`,
     };
   }
-  const isAll = addressable === report.machine.memory;
-  return {
-    bytes: addressable,
-    text: isAll ? `all ${memory}` : `${formatSize(addressable)} of ${memory}`,
-  };
+  if (addressable !== report.machine.memory) {
+    return { bytes: addressable, text: `${formatSize(addressable)} of ${memory}` };
+  }
+  // The model's machine may have other memory than this one.
+  const all = question.set.length === 0 ? question.machine.memory : report.machine.memory;
+  return { bytes: all, text: `all ${formatSize(all)}` };
 }
 
 function mostReach(one: ModelRun['report']['reach'], other = one): ModelRun['report']['reach'] {
