@@ -8,10 +8,11 @@ import { createRng, type TraceEvent } from '@pinhole/base';
 import { createPhysicalDmaOps, GuestPages, probeVirtioBlk, SMP_CACHE_BYTES } from '@pinhole/guest';
 import { createGuestMemory, createSystemMemorySpace } from '@pinhole/memory';
 import { createMemoryBackend, VirtioBlk } from '@pinhole/qemu';
-import { type Recording, recordings } from '@pinhole/recordings';
+import { findRecording, type Recording, recordings } from '@pinhole/recordings';
 import { readFtrace, readQemuLog } from '@pinhole/trace';
 import { CCW_AREA_SIZE, Ccw, createCcwTransport, createVirtioCcw } from '@pinhole/virtio';
 import { describe, expect, test } from 'vitest';
+import { parseScenario, runScenario } from '../src/index.js';
 
 const runs = recordings.filter(({ meta }) => meta.machine === 's390-ccw-virtio');
 const text = (url: URL): string => gunzipSync(readFileSync(url)).toString('utf8');
@@ -26,7 +27,14 @@ function recordedCommands({ files }: Recording): number[] {
   return commands;
 }
 
-function modelCommands(iommuPlatform: boolean): { commands: number[]; features: bigint } {
+interface Probed {
+  readonly commands: readonly number[];
+  readonly features: bigint;
+  /** Bytes of the ring. */
+  readonly ring: number;
+}
+
+function probeModel(iommuPlatform: boolean): Probed {
   const memory = createGuestMemory({ regions: [{ base: 0, size: 2 ** 28 }] });
   const pages = new GuestPages({
     pageSize: 4096,
@@ -54,19 +62,27 @@ function modelCommands(iommuPlatform: boolean): { commands: number[]; features: 
     { memory, area: pages.allocPages(CCW_AREA_SIZE) ?? 0 },
   );
   if (!made.ok) throw new Error(made.message);
+  const dma = createPhysicalDmaOps({ memory, pages });
+  let ring = 0;
   const probed = probeVirtioBlk({
     transport: made.transport,
     memory,
     pages,
     smpCacheBytes: SMP_CACHE_BYTES.s390x,
-    chooseDma: () => createPhysicalDmaOps({ memory, pages }),
+    chooseDma: () => ({
+      ...dma,
+      allocCoherent: (length, out) => {
+        ring = length;
+        return dma.allocCoherent(length, out);
+      },
+    }),
   });
   if (!probed.ok) throw new Error(probed.message);
   const before = commands.length;
   probed.driver.read(0, pages.allocUser(4096) ?? []);
   // A request takes none.
   expect(commands.length).toBe(before);
-  return { commands, features: probed.driver.features };
+  return { commands, features: probed.driver.features, ring };
 }
 
 test('three runs are here', () => {
@@ -84,14 +100,22 @@ describe.each(runs.map((run) => [run.name, run] as const))('%s', (name, run) => 
     const recorded = recordedCommands(run);
     expect(recorded[0]).toBe(Ccw.SET_VIRTIO_REV);
     expect(recorded).toHaveLength(31);
-    expect(modelCommands(hasFlag).commands).toEqual(recorded);
+    expect(probeModel(hasFlag).commands).toEqual(recorded);
   });
 
   test('with the same features', () => {
     // Bit 0 comes first.
     const bits = / features ([01]{64}) /.exec(text(run.files.console))?.[1] ?? '';
     const features = BigInt(`0b${[...bits].reverse().join('')}`);
-    expect(modelCommands(hasFlag).features).toBe(features);
+    expect(probeModel(hasFlag).features).toBe(features);
+  });
+
+  test.runIf(hasFlag)('with a ring as large', () => {
+    const { events } = readFtrace(text(run.files.guestTrace));
+    const ring = events.find(({ name: event, args }) => {
+      return event === 'dma_alloc' && args.device === '0.0.0000';
+    });
+    expect(probeModel(hasFlag).ring).toBe(ring?.args.size);
   });
 
   test('every command that Linux sent ended well: channel end, device end, no subchannel status', () => {
@@ -107,6 +131,20 @@ describe.each(runs.map((run) => [run.name, run] as const))('%s', (name, run) => 
     expect(kicks).toHaveLength(requests);
     expect(bits).toBe(2 * requests);
   });
+});
+
+test('swiotlb=force: neither Linux nor the model bounces anything of a guest that is not protected', () => {
+  const run = findRecording('linux6.12-s390x-ccw-swiotlb');
+  expect(run.meta.kernelCommandLine).toContain('swiotlb=force');
+  expect(run.meta.guestEvents.dma_map_page).toBeGreaterThan(0);
+  expect(run.meta.guestEvents.swiotlb_bounced).toBeUndefined();
+  const scenario = (secure: boolean): string => `machine: { arch: s390x, memory: 2GiB }
+guest: { kernel: linux-6.12, cmdline: swiotlb=force, secure: ${secure} }
+devices: [{ type: virtio-blk, iommuPlatform: true }]
+workload: [{ read: { offset: 0, length: 64KiB, block: 4KiB } }]`;
+  const bounced = (secure: boolean): number =>
+    runScenario(parseScenario(scenario(secure))).counters.workload.bytesBounced;
+  expect([bounced(false), bounced(true) > 0]).toEqual([0, true]);
 });
 
 function isKick({ name, args }: TraceEvent): boolean {
