@@ -16,6 +16,11 @@ export interface IovaDmaOptions {
   readonly reserved?: IovaDomainOptions['reserved'];
   /** The last bus address that the IOMMU translates. */
   readonly apertureEnd: bigint;
+  /**
+   * Where the device's interrupts go, if the IOMMU translates them as it does buffers: the page is mapped
+   * before any other, and stays. [linux v6.1 drivers/iommu/dma-iommu.c iommu_dma_get_msi_page]
+   */
+  readonly doorbell?: Gpa;
   /** The device's DMA mask. Default: 64 bits. */
   readonly mask?: bigint;
   /** Unmapped ranges wait for one invalidation of everything. */
@@ -62,6 +67,7 @@ export class IovaDma implements DmaOps {
     const limit = mask < apertureEnd ? mask : apertureEnd;
     this.#limitPfn = Number(limit / BigInt(IOMMU_PAGE_SIZE));
     this.#triesSac = limit > dmaBitMask(32);
+    if (options.doorbell !== undefined) this.#mapDoorbell(options.doorbell);
   }
 
   /** Ranges that are unmapped, and wait for their invalidation. */
@@ -114,6 +120,11 @@ export class IovaDma implements DmaOps {
     const bytes = this.#wholePages(length);
     this.#unmap(hi * 2 ** 20 + (lo >>> 12), bytes / IOMMU_PAGE_SIZE);
     this.#options.pages.freePages(gpa, bytes);
+  }
+
+  #mapDoorbell(gpa: Gpa): void {
+    const out: HiLo = { hi: 0, lo: 0 };
+    this.map(gpa - (gpa % IOMMU_PAGE_SIZE), IOMMU_PAGE_SIZE, DmaDirection.FROM_DEVICE, out);
   }
 
   #unmap(pfn: number, count: number): void {

@@ -58,11 +58,18 @@ const RESERVED: NonNullable<IovaDomainOptions['reserved']> = [
 ];
 
 /**
+ * What a device's interrupts are written to: SMMUv3 translates them; virtio-iommu of QEMU reserves it.
+ * [qemu v7.2 hw/arm/virt.c base_memmap VIRT_GIC_V2M, virt_set_virtio_iommu's reserved region]
+ */
+const GIC_V2M = 0x802_0000;
+
+/**
  * Arm: without an IOMMU the bus shows memory where `dma-ranges` says. Kernel objects come from the
  * first range, user pages from the last, as low and high memory do. A protected guest (pKVM) has a
  * restricted-dma-pool, which all of its devices' memory comes from, unless they are behind an IOMMU.
  *
  * Deviates: a host that touches private memory of such a guest is stopped; here it reads ciphertext.
+ * Interrupts, which SMMUv3 translates too, go without: `translations` counts what rings and buffers need.
  */
 export const arm64: Architecture = defineArchitecture({
   id: 'arm64',
@@ -160,6 +167,7 @@ function buildArm64(options: PlatformOptions): Platform {
           hypervisorMemory,
           pages,
           reserved: RESERVED,
+          ...(machine.iommu === 'smmuv3' ? { doorbell: GIC_V2M } : {}),
           direct,
           tracer: options.tracer,
         });

@@ -74,6 +74,8 @@ export interface IommuBusOptions {
   readonly pages: GuestPages;
   readonly reserved: NonNullable<IovaDmaOptions['reserved']>;
   readonly interrupts?: NonNullable<IommuSpaceOptions['interrupts']>;
+  /** The other way round: where they go, mapped as buffers are. */
+  readonly doorbell?: IovaDmaOptions['doorbell'];
   /** What the DMA API is where the IOMMU is not used. */
   readonly direct: DeviceDma;
   readonly tracer: Tracer;
@@ -159,6 +161,7 @@ export function buildIommuBus(options: IommuBusOptions): IommuBus {
     memory: guestMemory,
     pages,
     reserved: options.reserved,
+    ...(options.doorbell === undefined ? {} : { doorbell: options.doorbell }),
     apertureEnd: (1n << BigInt(model.addressBits)) - 1n,
     isDeferred,
     isSacOnce: options.kernel.iommuDma.isSacOnce,
@@ -193,7 +196,7 @@ const DOMAIN = 3;
 const DEVICE = '00:01.00';
 const SID = 8;
 
-// What QEMU's VT-d reports. The others have no events in the catalogue.
+// What QEMU's VT-d reports.
 function vtdObserver(tracer: Tracer): IommuObserver {
   const mask = BigInt(IOMMU_PAGE_SIZE - 1);
   return {
