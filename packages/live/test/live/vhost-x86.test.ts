@@ -22,7 +22,11 @@ import { describe, expect, test } from 'vitest';
 import { diskContents } from '../../src/conform-virtio/contents.js';
 import { hasX86, X86_QEMU, X86Machine } from './support/vhost/x86-machine.js';
 
-if (!hasX86) process.stderr.write(`${X86_QEMU} was not found: its test of vhost is skipped\n`);
+if (!hasX86) {
+  process.stderr.write(
+    `${X86_QEMU} was not found: its tests of vhost are skipped (Debian's qemu-system-x86)\n`,
+  );
+}
 
 /** Brings the disk up, reads 64 KiB, and says what was negotiated. */
 function drive(fn: PciFunction, memory: GuestMemory, settle: () => void): bigint {
