@@ -137,7 +137,7 @@ export interface IommuDmaProfile {
   readonly virtioIommu: readonly ('x86-64' | 'arm64')[];
   /** It can defer its unmaps. */
   readonly virtioIommuDefers: boolean;
-  /** VT-d's driver listens to `iommu.strict=`; before 5.11 it had only `intel_iommu=strict`. */
+  /** VT-d's driver listens to `iommu.strict=`; that of 5.10 has only `intel_iommu=strict`. */
   readonly vtdHearsStrict: boolean;
   readonly source: string;
 }
