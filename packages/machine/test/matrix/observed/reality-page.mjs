@@ -31,6 +31,7 @@ export function realityPage() {
     qemu: [...new Set(boots.map(({ qemu }) => qemu.split(' ')[0]))].join(', '),
     verdict: verdictOf(rows, differing),
     differing: differing.map(different).join('\n'),
+    zeros: String(rows.filter(({ real, model }) => real === '0' && model === '0').length),
     boots: boots.map(bootLine).join('\n'),
     facts: FACTS.join(',\n'),
     incomparable: String(seen.filter(({ id }) => !isComparable(id, 'IOMMU commands')).length),
@@ -93,13 +94,16 @@ function pricesOf({ id, qemu }, rows) {
 const REASONS = [
   [
     ({ secure }) => secure,
-    'a secure guest (PEF, SEV and TDX, pKVM, Secure Execution): no emulator has one',
+    'a secure guest (PEF, SEV and TDX, pKVM, Secure Execution): QEMU emulates the hardware of none but pKVM, and a nested pKVM was not tried',
   ],
   [
     ({ policy }) => /^(rfc-|always-)/.test(policy),
     'a proposal of 2018: there never was such a kernel',
   ],
-  [({ policy }) => /-(4\.18|7\.2)$/.test(policy), 'Linux 4.18 and 7.2: not at hand'],
+  [
+    ({ policy }) => /-(4\.18|7\.2)$/.test(policy),
+    'Linux 4.18 and 7.2: not at hand ([RECORDINGS.md](RECORDINGS.md) has runs of 7.2)',
+  ],
   [
     ({ vhost }) => vhost,
     "vhost: needs the host's, which was not there; a vhost-user disk is another matter ([VHOST.md](VHOST.md))",
