@@ -55,7 +55,7 @@ const KNOWN = [
     says: ({ perRequest, bypass }) => {
       const needed = ((perRequest.mid - bypass.mid) * 0.11) / (1 - 0.11);
       const ms = (ns) => (ns / 1e6).toFixed(2);
-      return `The middle is too fast by a third. No message is missing: misses, updates and invalidations of such a run are the model’s one by one ([VHOST.md](VHOST.md)); QEMU waits for an answer to each update and invalidation [qemu commit 88afdc92b644 hw/virtio/vhost-user.c vhost_user_send_device_iotlb_msg], which is in both constants; that backend waited for translations and read no request again, as Linux’s vhost does. Two things are not of that run: the request, which the preset has from QEMU’s own data plane (with ${ms(needed)} ms, inside of its range, in place of ${ms(bypass.mid)} ms the middle would be 0.11), and the middles of both constants, medians, where so many messages add up to means: on a busy host some wait long.`;
+      return `The middle is too fast by a third. No message is missing: misses, updates and invalidations of such a run are the model’s one by one ([VHOST.md](VHOST.md)); QEMU waits for an answer to each update and invalidation [qemu hw/virtio/vhost-user.c vhost_user_send_device_iotlb_msg], which is in both constants; that backend waited for translations and read no request again, as Linux’s vhost does. Two things are not of that run: the request, which the preset has from QEMU’s own data plane (with ${ms(needed)} ms, inside of its range, in place of ${ms(bypass.mid)} ms the middle would be 0.11), and the middles of both constants, medians, where so many messages add up to means: on a busy host some wait long.`;
     },
   },
   {
