@@ -169,7 +169,7 @@ export const COST_PRESETS: readonly CostPreset[] = [
       ),
       transfer: citedRate(
         ...TRANSFER,
-        '512 KiB, one at a time: 745 to 1980 a second [qemu commit bdd6a90a9e5f]; 128 KiB by 4 jobs: 16,154 to 17,680 [message YLj1kUiTTlLm5HwU@stefanha-x1.localdomain]',
+        '512 KiB, one at a time: 745 to 1980 a second [qemu commit bdd6a90a9e5f]; 128 KiB by 4 jobs: 16,154 to 17,680 in all, the limit of that disk [message YLj1kUiTTlLm5HwU@stefanha-x1.localdomain]',
       ),
       kick: cited(0, 0, 0, 'part of the request as it was measured'),
       interrupt: cited(0, 0, 0, 'part of the request as it was measured'),
