@@ -185,7 +185,8 @@ class VirtioCcw implements VirtioCcwDevice {
 
   /**
    * The lower half of `data` is the queue's number, with NOTIFICATION_DATA or without. A queue that is not
-   * there is no error. [qemu hw/s390x/s390-hypercall.c handle_virtio_ccw_notify]
+   * there is no error, as in QEMU 7.2; 10.0 answers -EINVAL. [qemu hw/s390x/s390-hypercall.c
+   * handle_virtio_ccw_notify]
    */
   notify(data: number, _cookie: number): number {
     const index = data & 0xffff;

@@ -9,7 +9,7 @@ export const QEMU_S390X: string = given ?? 'qemu-system-s390x';
 const isMissing = given === undefined && !isThere();
 if (isMissing) {
   process.stderr.write(
-    `${QEMU_S390X} was not found: tests of channel I/O are skipped (Debian's qemu-system-misc)\n`,
+    `${QEMU_S390X} was not found: tests of channel I/O are skipped (Debian's qemu-system-s390x; in 12, qemu-system-misc)\n`,
   );
 }
 
