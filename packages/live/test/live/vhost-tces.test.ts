@@ -31,14 +31,15 @@ const bus = (page: number, offset = 0): bigint => BigInt(PLAY + page * PAGE + of
 const buffer = (i: number): number => BUFFERS + i * PAGE;
 
 /** Machines of the last setup, which are reset between: one that is open costs a processor. */
-let machines: { readonly key: string; readonly sides: readonly VhostSide[] } | undefined;
+type Sides = readonly [model: VhostSide, live: ReturnType<typeof startLiveVhost>];
+let machines: { readonly key: string; readonly sides: Sides } | undefined;
 function close(): void {
   for (const side of machines?.sides ?? []) side.close();
   machines = undefined;
 }
 afterAll(close);
 
-function machinesOf(setup: VhostSetup): readonly VhostSide[] {
+function machinesOf(setup: VhostSetup): Sides {
   const key = JSON.stringify(setup);
   if (machines?.key !== key) {
     close();
@@ -293,7 +294,10 @@ describeLive('TCEs and the IOTLB, a real QEMU and the model', () => {
     );
   });
 
-  test('a disk that is reset while a request waits, and started without its rings', () => {
+  test('a disk that is reset while a request waits, and started without its rings', (context) => {
+    // A newer QEMU does not start vhost then, and leaves the data plane. [qemu commit 571bdc97b836]
+    const [, { qemu }] = machinesOf(PINHOLE);
+    context.skip(!qemu.version.startsWith('7.'), `QEMU ${qemu.version} gives vhost up there`);
     const lines = both(PINHOLE, (it) => {
       it.start();
       it.transfer('read', 1, bus(0), SECTOR);
