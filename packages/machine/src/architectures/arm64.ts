@@ -113,7 +113,8 @@ function buildArm64(options: PlatformOptions): Platform {
   const half = Math.floor(first.size / 2 ** 13) * 2 ** 12;
   const pages = new GuestPages({
     pageSize: PAGE_SIZE,
-    kernel: { base: first.cpuStart, size: isOne ? half : first.size },
+    // The first page is the kernel image's: no ring lies there, which a range may have at bus address 0.
+    kernel: { base: first.cpuStart + PAGE_SIZE, size: (isOne ? half : first.size) - PAGE_SIZE },
     user: isOne
       ? { base: first.cpuStart + half, size: first.size - half - poolSize }
       : { base: last.cpuStart, size: last.size - poolSize },
