@@ -5,7 +5,6 @@ import type { DeviceFacts, MachineFacts } from './facts.js';
 import { leakPerRead } from './guest-adapter.js';
 import type { ModelRun } from './model-run.js';
 import { hasIommu } from './qemu-steps.js';
-import { hasParameter } from './to-scenario.js';
 
 /** What advice is given about. */
 export interface AdviceContext {
@@ -205,8 +204,8 @@ const RULES: readonly RiskRule[] = [
     id: 'bounce-limits',
     severity: 'warning',
     when: ({ path }) => path === 'bounced' || path === 'second-window-bounced',
-    text: ({ machine }) =>
-      `Every byte is copied: twice for a read, once for a write. One mapping is 256 KiB at most, whatever the size of the pool; the pool has ${poolText(machine)} ("swiotlb buffer is full" when it does not suffice; swiotlb=SLOTS, of 2 KiB each, makes it larger).`,
+    text: ({ run }) =>
+      `Every byte is copied: twice for a read, once for a write. One mapping is 256 KiB at most, whatever the size of the pool; the pool has ${formatSize(run?.bouncePool ?? 0)} ("swiotlb buffer is full" when it does not suffice; swiotlb=SLOTS, of 2 KiB each, makes it larger).`,
     source: '[linux v6.1 kernel/dma/swiotlb.c swiotlb_tbl_map_single]',
   },
   {
@@ -218,17 +217,6 @@ const RULES: readonly RiskRule[] = [
     source: '[qemu v7.2 hw/virtio/virtio.c virtio_validate_features]',
   },
 ];
-
-// [linux v6.1 arch/x86/mm/mem_encrypt_amd.c sev_setup_arch, include/linux/swiotlb.h IO_TLB_DEFAULT_SIZE]
-function poolText(machine: MachineFacts): string {
-  const given = /(?:^|\s)swiotlb=(\d+)/.exec(machine.kernelParameters);
-  if (given !== null) return `${formatSize(Number(given[1]) * 2048)} (${given[0].trim()})`;
-  if (machine.confidential?.kind === 'sev' || machine.confidential?.kind === 'tdx') {
-    const size = Math.min(Math.max(Math.floor(machine.memory * 0.06), 64 * MIB), 1024 * MIB);
-    return `about ${formatSize(Math.floor(size / MIB) * MIB)} (6 % of memory, from 64 MiB to 1 GiB)`;
-  }
-  return `64 MiB by default${hasParameter(machine, 'swiotlb=force') ? ' (swiotlb=force does not change that)' : ''}`;
-}
 
 /** In the order of their weight. */
 export function risksOf(context: AdviceContext): Risk[] {

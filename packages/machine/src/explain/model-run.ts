@@ -44,6 +44,8 @@ export interface ModelRun {
   readonly isRestricted: boolean;
   /** What `guest.secure` is there; empty where the guest is not. */
   readonly secure: string;
+  /** Bytes of the guest's bounce buffers; 0: it has none. */
+  readonly bouncePool: number;
   /** One for each of the sizes that goes through. */
   readonly rows: readonly CostRow[];
   /** Where invalidations wait for one that serves many: the reads of 4 KiB that it took to see one. */
@@ -85,6 +87,7 @@ function runCounted(scenario: Scenario): ModelRun {
     dma: { hasBusOffset, steps },
     isRestricted: platform.hasRestrictedMemoryAccess === true,
     secure: scenario.guest.secure ? (architecture.secure ?? '') : '',
+    bouncePool: platform.bouncePool?.size ?? 0,
     deferral: undefined,
   };
   if (!isServed(report)) return { ...run, rows: rowsThatWork(scenario) };
