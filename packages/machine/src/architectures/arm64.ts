@@ -107,7 +107,9 @@ function buildArm64(options: PlatformOptions): Platform {
     ownership === undefined || machine.iommu !== 'none'
       ? undefined
       : restrictedPool(options, memory, last, ownership);
-  const swiotlb = restricted ?? (guest.secure ? undefined : forcedPool(options, memory, last));
+  const dmaEnd = Math.max(...ranges.map(({ cpuStart, size }) => cpuStart + size));
+  const swiotlb =
+    restricted ?? (guest.secure ? undefined : forcedPool(options, memory, last, dmaEnd));
   const poolSize = swiotlb?.size ?? 0;
   const isOne = ranges.length === 1;
   const half = Math.floor(first.size / 2 ** 13) * 2 ** 12;
@@ -238,18 +240,21 @@ function restrictedPool(
 }
 
 /**
- * The pool of `swiotlb=force`, for buffers alone; halved until it fits.
- * [linux v6.12 arch/arm64/mm/init.c mem_init, kernel/dma/swiotlb.c swiotlb_adjust_size]
+ * The pool of `swiotlb=force`, for buffers alone; halved until it fits. `dmaEnd`: beyond it no device reaches
+ * memory, so that a kernel which finds some there makes a whole pool.
+ * [linux v6.12 arch/arm64/mm/init.c zone_sizes_init, mem_init, kernel/dma/swiotlb.c swiotlb_adjust_size]
  */
 function forcedPool(
   { kernel, tracer, machine, guest }: PlatformOptions,
   memory: GuestMemory,
   range: DmaRange,
+  dmaEnd: number,
 ): Swiotlb | undefined {
   const { swiotlb: asked } = parseKernelCommandLine(guest.cmdline);
   if (asked.noforce || !asked.force) return undefined;
+  const memoryEnd = RAM_BASE + machine.memory;
   const isForSmall =
-    kernel.swiotlb.arm64Pool === 'a-1024th' && RAM_BASE + machine.memory <= 2 ** 32;
+    kernel.swiotlb.arm64Pool === 'a-1024th' && memoryEnd <= Math.min(2 ** 32, dmaEnd);
   const isDefault = asked.bytes === POOL_SIZE;
   const bytes = isForSmall && isDefault ? Math.min(POOL_SIZE, machine.memory / 1024) : asked.bytes;
   const { bytes: size, areas } = swiotlbPool(

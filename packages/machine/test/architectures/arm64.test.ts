@@ -172,8 +172,12 @@ describe('swiotlb=force', () => {
     ['256MiB', 'linux-6.12', 'swiotlb=1048576,force', 128],
     ['2GiB', 'linux-6.12', 'swiotlb=force swiotlb=noforce', undefined],
     ['2GiB', 'linux-6.12', '', undefined],
-  ])('%s, %s, "%s": a pool of %s MiB', (memory, kernel, cmdline, mib) => {
-    const text = { machine: { arch: 'arm64', memory }, guest: { kernel, cmdline } };
+    // Devices reach the first half of memory alone: ZONE_DMA ends there.
+    ['2GiB', 'linux-6.12', 'swiotlb=force', 64, '1GiB'],
+    ['2GiB', 'linux-6.12', 'swiotlb=force', 2, '2GiB'],
+  ])('%s, %s, "%s": a pool of %s MiB', (memory, kernel, cmdline, mib, reached?: string) => {
+    const dmaRanges = reached && [{ cpu: '0x40000000', bus: '0x40000000', size: reached }];
+    const text = { machine: { arch: 'arm64', memory, dmaRanges }, guest: { kernel, cmdline } };
     const { machine, guest } = parseScenario(
       JSON.stringify({
         ...text,
