@@ -457,6 +457,8 @@ not modelled.
 - A chain that is bad in itself breaks the device as in QEMU (DEVICE_NEEDS_RESET); a real backend would
   stop serving the queue and say nothing. Descriptors that straddle pages are read as QEMU 7.2 reads them.
 - ACCESS_FAIL is a number that nobody sends; QEMU refuses it. ATS (DEVIOTLB notifiers) is not modelled.
+- A device that starts while the pages of its rings are not mapped starts, as in QEMU 7.2, and stalls. QEMU 10
+  gives the start up there [qemu commit 571bdc97b836]; a driver of Linux maps its rings first.
 - Grants of Xen are no IOMMU to QEMU, and vhost has no way to map them: with \`grants: true\` the backend
   takes their numbers for guest-physical addresses. A real one may refuse to start instead.
 - Features and configuration are those of virtio-blk; the queue has vhost-user-blk's 128 entries.
