@@ -374,19 +374,6 @@ test.each([
   expect(errorOf(line).message).toContain(message);
 });
 
-test('a command line of a megabyte is read, and one beyond what a shell takes is not', () => {
-  const many = `${PSERIES} ${MODERN}${' stray'.repeat(180_000)}`;
-  const explanation = explain({ qemu: many });
-  expect(explanation.notUnderstood).toHaveLength(50);
-  expect(explanation.notes.join()).toContain('179950 more words');
-  expect(errorOf(`${PSERIES}${' x'.repeat(2 ** 20)}`).message).toContain('at most 2097152');
-  // Devices that are alike are answered once.
-  const devices = Array.from({ length: 10_000 }, (_, at) => ` ${MODERN},id=d${at}`);
-  expect(explain({ qemu: `qemu-system-x86_64${devices.join('')}` }).devices).toHaveLength(10_000);
-  // Each looks for a brace that never comes: quadratic, this would take hours.
-  expect(explain({ qemu: `${PSERIES} ${MODERN} ${'${'.repeat(2 ** 19)}` }).devices).toHaveLength(1);
-});
-
 test('a machine that the model cannot build is said to be one', () => {
   const { path, steps } = answerOf(`qemu-system-ppc64 -M pseries -m 128T,maxmem=256T ${MODERN}`);
   expect(path.id).toBe('unknown');
