@@ -4,7 +4,7 @@ import { gunzipSync } from 'node:zlib';
 import { type Recording, recordings } from '@pinhole/recordings';
 import { readConsole } from '@pinhole/trace';
 import { expect, test } from 'vitest';
-import { explain } from '../src/index.js';
+import { explain } from '../../src/index.js';
 
 const pseries = recordings.filter(({ meta }) => meta.machine === 'pseries');
 
