@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { LogReader, ReaderOptions } from '../src/index.js';
+import type { LogReader, ReaderOptions } from '../../src/index.js';
 import {
   createFtraceReader,
   createQemuLogReader,
@@ -8,8 +8,8 @@ import {
   formatEvent,
   readFtrace,
   readQemuLog,
-} from '../src/index.js';
-import { arbitraryEvent, LINUX_EVENTS, QEMU_EVENTS } from './support/arbitrary.js';
+} from '../../src/index.js';
+import { arbitraryEvent, LINUX_EVENTS, QEMU_EVENTS } from '../support/arbitrary.js';
 
 test('whatever QEMU can print reads back as it was', () => {
   fc.assert(
