@@ -1,6 +1,6 @@
 /** An emulated IOMMU in QEMU's log: what each kind of it has in common. */
 import type { TraceEvent } from '@pinhole/base';
-import type { MismatchLog } from './mismatch-log.js';
+import { MismatchLog } from './mismatch-log.js';
 
 /** A device access through the IOMMU, from the cache or from the guest's tables. */
 export interface IommuAccess {
@@ -35,14 +35,23 @@ export interface IommuListener {
 }
 
 /** Checks an IOMMU's events against each other; others are passed over. */
-export interface IommuReplay {
+export abstract class IommuReplay {
   readonly translationMismatches: MismatchLog;
   readonly invalidationMismatches: MismatchLog;
   /** Device accesses. */
-  readonly translations: number;
+  translations = 0;
   /** What the guest told the IOMMU. */
-  readonly invalidations: number;
-  event(event: TraceEvent, line: number): void;
+  invalidations = 0;
+  protected readonly listener: IommuListener;
+
+  /** Of each kind of mismatch the first `keep` are remembered. */
+  constructor(keep: number, listener: IommuListener = {}) {
+    this.translationMismatches = new MismatchLog(keep);
+    this.invalidationMismatches = new MismatchLog(keep);
+    this.listener = listener;
+  }
+
+  abstract event(event: TraceEvent, line: number): void;
   /** Says that the log is over. */
-  end(): void;
+  abstract end(): void;
 }

@@ -1,7 +1,7 @@
 /** QEMU's emulated SMMUv3: which translations it caches, and what the guest invalidates. */
 import type { TraceEvent } from '@pinhole/base';
-import type { IommuListener, IommuReplay } from './iommu-replay.js';
-import { type Compared, MismatchLog } from './mismatch-log.js';
+import { IommuReplay } from './iommu-replay.js';
+import type { Compared } from './mismatch-log.js';
 
 interface Cached {
   readonly asid: number;
@@ -46,12 +46,7 @@ const CONSEQUENCES: Readonly<Record<string, string>> = {
  * Predicts which accesses the IOTLB serves, and checks each translation and each invalidation of a
  * QEMU log. [qemu hw/arm/smmu-common.c smmu_iotlb_lookup, smmu_iotlb_insert, smmu_iotlb_inv_iova]
  */
-export class SmmuReplay implements IommuReplay {
-  readonly translationMismatches: MismatchLog;
-  readonly invalidationMismatches: MismatchLog;
-  translations = 0;
-  invalidations = 0;
-  readonly #listener: IommuListener;
+export class SmmuReplay extends IommuReplay {
   /** By address space, level and address. */
   readonly #iotlb = new Map<string, Cached>();
   readonly #asids = new Set<number>();
@@ -63,12 +58,6 @@ export class SmmuReplay implements IommuReplay {
   #command: { readonly name: string; readonly asid: unknown; readonly line: number } | undefined;
   /** Of range invalidations, what the guest's first one asked for besides. */
   #flags: { readonly vmid: unknown; readonly leaf: unknown } | undefined;
-
-  constructor(keep: number, listener: IommuListener = {}) {
-    this.translationMismatches = new MismatchLog(keep);
-    this.invalidationMismatches = new MismatchLog(keep);
-    this.#listener = listener;
-  }
 
   event({ name, args }: TraceEvent, line: number): void {
     if (!name.startsWith('smmu')) return;
@@ -164,13 +153,13 @@ export class SmmuReplay implements IommuReplay {
         perm,
       });
     }
-    this.#listener.accessed?.({ line, sid, iova, entry, isHit: cached !== undefined });
+    this.listener.accessed?.({ line, sid, iova, entry, isHit: cached !== undefined });
   }
 
   #deny(args: TraceEvent['args'], line: number): void {
     const iova = (args.iova as bigint | undefined) ?? this.#lookup?.addr ?? 0n;
     this.#lookup = undefined;
-    this.#listener.denied?.(Number(args.sid), iova, line);
+    this.listener.denied?.(Number(args.sid), iova, line);
   }
 
   // An access that was looked up, and neither translated nor denied.
@@ -204,7 +193,7 @@ export class SmmuReplay implements IommuReplay {
       this.translationMismatches.compare(line, 'smmu_iotlb_inv_all', [
         ['entries', isFull ? 'full' : this.#iotlb.size, 'full'],
       ]);
-    } else this.#listener.flushed?.(line);
+    } else this.listener.flushed?.(line);
     this.#iotlb.clear();
   }
 
@@ -217,7 +206,7 @@ export class SmmuReplay implements IommuReplay {
     for (const [name, cached] of this.#iotlb) {
       if (cached.asid === asid) this.#iotlb.delete(name);
     }
-    this.#listener.flushed?.(line);
+    this.listener.flushed?.(line);
   }
 
   #forgetRange(args: TraceEvent['args'], line: number): void {
@@ -242,7 +231,7 @@ export class SmmuReplay implements IommuReplay {
       if (cached.asid !== asid) continue;
       if (cached.iova < iova + size && iova < cached.iova + cached.bytes) this.#iotlb.delete(name);
     }
-    this.#listener.told?.({ kind: 'unmap', line, iova, size, gpa: undefined });
+    this.listener.told?.({ kind: 'unmap', line, iova, size, gpa: undefined });
   }
 
   #take(name: string, args: TraceEvent['args'], line: number): void {

@@ -1,7 +1,7 @@
 /** QEMU's virtio-iommu: the guest's requests, and where they take its devices. */
 import type { TraceEvent } from '@pinhole/base';
-import type { IommuListener, IommuReplay } from './iommu-replay.js';
-import { type Compared, MismatchLog } from './mismatch-log.js';
+import { IommuReplay } from './iommu-replay.js';
+import type { Compared } from './mismatch-log.js';
 
 interface Mapping {
   readonly start: bigint;
@@ -37,12 +37,7 @@ const MAX_FLAGS = 7;
  * Keeps each domain's mappings, and checks every translation and every unmapping of a QEMU log.
  * [qemu hw/virtio/virtio-iommu.c virtio_iommu_map, virtio_iommu_unmap, virtio_iommu_translate]
  */
-export class ViommuReplay implements IommuReplay {
-  readonly translationMismatches: MismatchLog;
-  readonly invalidationMismatches: MismatchLog;
-  translations = 0;
-  invalidations = 0;
-  readonly #listener: IommuListener;
+export class ViommuReplay extends IommuReplay {
   /** By domain: its mappings, in the order of their addresses. */
   readonly #domains = new Map<number, Mapping[]>();
   /** By endpoint: its domain. */
@@ -60,12 +55,6 @@ export class ViommuReplay implements IommuReplay {
   #going:
     | { readonly line: number; readonly domain: number; readonly mappings: Mapping[] }
     | undefined;
-
-  constructor(keep: number, listener: IommuListener = {}) {
-    this.translationMismatches = new MismatchLog(keep);
-    this.invalidationMismatches = new MismatchLog(keep);
-    this.#listener = listener;
-  }
 
   event({ name, args }: TraceEvent, line: number): void {
     if (name === 'virtqueue_fill') this.#answer(args, line);
@@ -157,7 +146,7 @@ export class ViommuReplay implements IommuReplay {
     ]);
     if (mappings === undefined || !isFree || end < start) return;
     if (mappings.length < MAX_FOLLOWED) mappings.splice(at, 0, { start, end, gpa, flags });
-    this.#listener.told?.({ kind: 'map', line, iova: start, size: end - start + 1n, gpa });
+    this.listener.told?.({ kind: 'map', line, iova: start, size: end - start + 1n, gpa });
   }
 
   // All that lies in the range goes; QEMU logs each one.
@@ -176,7 +165,7 @@ export class ViommuReplay implements IommuReplay {
       ['virt_end', end, last?.end],
     ]);
     this.#going = { line, domain, mappings: going };
-    this.#listener.told?.({
+    this.listener.told?.({
       kind: 'unmap',
       line,
       iova: start,
@@ -242,13 +231,13 @@ export class ViommuReplay implements IommuReplay {
     this.translationMismatches.compare(line, 'virtio_iommu_translate_out', rows);
     if (sid === undefined || gpa === undefined || mapping === undefined) return;
     const entry = (gpa & -PAGE) | BigInt(mapping.flags);
-    this.#listener.accessed?.({ line, sid, iova, entry, isHit: false });
+    this.listener.accessed?.({ line, sid, iova, entry, isHit: false });
   }
 
   #fault(args: TraceEvent['args'], line: number): void {
     const sid = this.#access?.sid ?? Number(args.endpoint);
     this.#access = undefined;
-    this.#listener.denied?.(sid, args.addr as bigint, line);
+    this.listener.denied?.(sid, args.addr as bigint, line);
   }
 
   // An access to what is mapped, and it was neither translated nor denied.

@@ -1,7 +1,6 @@
 /** QEMU's emulated VT-d: which translations it caches, and what the guest invalidates. */
 import type { TraceEvent } from '@pinhole/base';
-import type { IommuListener, IommuReplay } from './iommu-replay.js';
-import { MismatchLog } from './mismatch-log.js';
+import { IommuReplay } from './iommu-replay.js';
 
 interface Cached {
   readonly entry: bigint;
@@ -44,12 +43,7 @@ const DETAIL: Readonly<Record<string, string>> = {
  * Predicts which accesses the IOTLB serves, and checks each translation and each invalidation of a
  * QEMU log. [qemu v7.2 hw/i386/intel_iommu.c vtd_lookup_iotlb, vtd_update_iotlb, vtd_process_inv_desc]
  */
-export class VtdReplay implements IommuReplay {
-  readonly translationMismatches: MismatchLog;
-  readonly invalidationMismatches: MismatchLog;
-  translations = 0;
-  invalidations = 0;
-  readonly #listener: IommuListener;
+export class VtdReplay extends IommuReplay {
   /** By requester, page size and page. */
   readonly #iotlb = new Map<string, Cached>();
   #pending: Pending | undefined;
@@ -61,12 +55,6 @@ export class VtdReplay implements IommuReplay {
   readonly #domains = new Map<number, number>();
   /** Of each type of descriptor, what the guest's first one asked for besides. */
   readonly #flags = new Map<string, bigint>();
-
-  constructor(keep: number, listener: IommuListener = {}) {
-    this.translationMismatches = new MismatchLog(keep);
-    this.invalidationMismatches = new MismatchLog(keep);
-    this.#listener = listener;
-  }
 
   /** Takes the next event of the log; others are passed over. */
   event({ name, args }: TraceEvent, line: number): void {
@@ -103,7 +91,7 @@ export class VtdReplay implements IommuReplay {
     this.translationMismatches.compare(line, name, [['domain', domain, known]]);
     if (this.#domains.size < MAX_REQUESTERS) this.#domains.set(sid, known);
     this.#pending = { line, sid, iova, entry, domain, isHit };
-    this.#listener.accessed?.({ line, sid, iova, entry, isHit });
+    this.listener.accessed?.({ line, sid, iova, entry, isHit });
   }
 
   // Of every access, the translation comes next.
@@ -134,7 +122,7 @@ export class VtdReplay implements IommuReplay {
 
   #fault(args: TraceEvent['args'], line: number): void {
     this.#pending = undefined;
-    this.#listener.denied?.(Number(args.sid), args.addr as bigint, line);
+    this.listener.denied?.(Number(args.sid), args.addr as bigint, line);
   }
 
   // An access that was looked up, and neither translated nor denied.
@@ -226,7 +214,7 @@ export class VtdReplay implements IommuReplay {
 
   #flush(isGone: (cached: Cached) => boolean, line: number): void {
     for (const [name, cached] of this.#iotlb) if (isGone(cached)) this.#iotlb.delete(name);
-    this.#listener.flushed?.(line);
+    this.listener.flushed?.(line);
   }
 
   #flushPages({ domain, addr, mask }: TraceEvent['args']): void {
